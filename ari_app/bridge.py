@@ -39,7 +39,7 @@ from ari_app.control.http.rates import RequestRates
 from ari_app.control.http.server import HttpServer
 from ari_app.control.http.worker import WorkerServer, build_worker_app
 from ari_app.control.planner import Planner, PlannerOptions
-from ari_app.control.recording_news import RecordingNews, tell_if_missing
+from ari_app.control.recording_publisher import RecordingPublisher, tell_if_missing
 from ari_app.control.reports import ReportFetcher
 from ari_app.control.workers.folder import Folder
 from ari_app.control.workers.membership import Membership
@@ -370,7 +370,7 @@ class VoiceBridge(Opened):
         if not self._again:
             require_recordings(settings.recordings_dir)
         require_encoder(settings.recordings_format)
-        news = RecordingNews(
+        publisher = RecordingPublisher(
             lambda: self.calls,
             functools.partial(call_document, what_to_hide=settings.hidden),
             self.call_log,
@@ -379,13 +379,13 @@ class VoiceBridge(Opened):
         recordings = RecordingArchive(
             settings.recordings_dir,
             kind=settings.recordings_format,
-            on_change=news.changed,
+            on_change=publisher.changed,
             hides_numbers="numbers" in settings.hidden,
             warn_below_bytes=room_of_an_hour(settings),
         )
         if self.call_log is not None:
             self.call_log.on_delete.append(recordings.delete)
-        self._exit.push_async_callback(news.all_told)
+        self._exit.push_async_callback(publisher.all_told)
         self._exit.push_async_callback(recordings.close)
         self.metrics.watch_recordings(recordings)
         return recordings

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from ari_app.control import recording_news as module
-from ari_app.control.recording_news import RecordingNews
+from ari_app.control import recording_publisher as module
+from ari_app.control.recording_publisher import RecordingPublisher
 from ari_app.records.store.log import CallLogUnavailable
 from tests.waiting import until
 
@@ -60,12 +60,12 @@ async def test_what_is_known_of_other_recordings_stays(
         monkeypatch.setattr(module, name, 0.001)
     log, outbox = Log(*answers, {"recordings": PARTS}), Outbox()
     calls: Any = SimpleNamespace(records={})
-    news = RecordingNews(lambda: calls, lambda record: {}, log, outbox)  # type: ignore[arg-type]
-    news.changed("s1", [FOUND], [FOUND] if is_ready else [])
+    publisher = RecordingPublisher(lambda: calls, lambda record: {}, log, outbox)  # type: ignore[arg-type]
+    publisher.changed("s1", [FOUND], [FOUND] if is_ready else [])
     await until(lambda: log.amended)
     assert log.amended == [[PARTS[0], {**PARTS[1], **FOUND}]]
     assert [part["path"] for part in outbox.told] == [FOUND["path"]] * is_ready
-    await news.all_told()
+    await publisher.all_told()
 
 
 async def test_what_is_told_later_counts_whoever_finds_the_call_first(
@@ -74,10 +74,10 @@ async def test_what_is_told_later_counts_whoever_finds_the_call_first(
     monkeypatch.setattr(module, "_ASK_AGAIN_SECONDS", 0.001)
     log = Log(None, None, None, {"recordings": PARTS})
     calls: Any = SimpleNamespace(records={})
-    news = RecordingNews(lambda: calls, lambda record: {}, log, None)  # type: ignore[arg-type]
-    news.changed("s1", [PARTS[1]], [])
-    news.changed("s1", [FOUND], [FOUND])
-    await news.all_told()
+    publisher = RecordingPublisher(lambda: calls, lambda record: {}, log, None)  # type: ignore[arg-type]
+    publisher.changed("s1", [PARTS[1]], [])
+    publisher.changed("s1", [FOUND], [FOUND])
+    await publisher.all_told()
     assert log.amended == [[PARTS[0], {**PARTS[1], **FOUND}]]
 
 
@@ -86,9 +86,9 @@ async def test_the_end_does_not_wait_for_a_call_log_that_is_away(
 ) -> None:
     log = Log(AWAY)
     calls: Any = SimpleNamespace(records={})
-    news = RecordingNews(lambda: calls, lambda record: {}, log, None)  # type: ignore[arg-type]
-    news.changed("s1", [FOUND], [])
-    await until(lambda: news._waiting)
-    await news.all_told()
+    publisher = RecordingPublisher(lambda: calls, lambda record: {}, log, None)  # type: ignore[arg-type]
+    publisher.changed("s1", [FOUND], [])
+    await until(lambda: publisher._waiting)
+    await publisher.all_told()
     await asyncio.sleep(0)
-    assert (log.amended, news._waiting) == ([], set())
+    assert (log.amended, publisher._waiting) == ([], set())

@@ -33,7 +33,7 @@ async def tell_if_missing(recordings: RecordingArchive, call_log: CallLog) -> No
             log.warning("recordings_not_there", folder=str(recordings.folder))
 
 
-class RecordingNews:
+class RecordingPublisher:
     """Tells the call log and the webhooks of recordings.
 
     Args:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
+from aiohttp import WSServerHandshakeError
 from aiohttp.test_utils import TestClient, TestServer
 from structlog.testing import capture_logs
 
@@ -80,6 +81,31 @@ async def test_a_browser_signs_in_works_and_signs_out(browser: Http, service: Fa
         assert (answer.status, COOKIE in answer.cookies) == (204, False)
     assert (await browser.post("/page/sign-out", headers=FROM_PAGE)).status == 204
     assert (await browser.get("/page/me")).status == 401
+
+
+async def test_a_page_of_another_port_follows_no_call_with_the_cookie(
+    browser: Http, service: FakeService
+) -> None:
+    """A browser sends it there, and lets any page read a WebSocket; over http it does not say whose
+    page asks, but for `Origin`."""
+    service.add("s1")
+    await browser.post("/page/sign-in", headers=bring(DESK))
+    here = f"http://{browser.host}:{browser.port}"
+
+    async def status(**headers: str) -> int:
+        try:
+            async with browser.ws_connect("/sessions/s1/events", headers=headers):
+                return 101
+        except WSServerHandshakeError as refused:
+            return refused.status
+
+    assert await status(Origin=here) == 101
+    assert await status(Origin=f"http://{browser.host}:3000") == 401
+    assert await status(Origin="null") == 401
+    # A proxy may give it another `Host`; browsers say so themselves over https.
+    proxied = {"Origin": "https://calls.example"}
+    assert await status(**proxied, **{"Sec-Fetch-Site": "same-origin"}) == 101
+    assert await status(**proxied, **bring(DESK)) == 101
 
 
 async def test_guessing_at_the_sign_in_is_slowed_down(browser: Http) -> None:

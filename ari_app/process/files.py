@@ -57,6 +57,13 @@ def why_unreadable(error: OSError | UnicodeDecodeError) -> str:
     return "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error.strerror)
 
 
+def why_failed(error: Exception) -> str:
+    """Say why something was not done with a file, without the file's name, as an OSError's own text
+    has it: in a recording's there is a number."""
+    text = error.strerror if isinstance(error, OSError) else str(error)
+    return text or type(error).__name__
+
+
 def write_all(file: int, data: bytes) -> None:
     """Write all of it to a file descriptor.
 

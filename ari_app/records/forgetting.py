@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import structlog
 
+from ari_app.process.files import why_failed
 from ari_app.records.store.log import OnDelete
 
 log = structlog.get_logger(__name__)
@@ -64,7 +65,9 @@ class Forgetting:
                     # Said once of each: there may be thousands, again and again.
                     if pause == _FIRST_PAUSE_SECONDS:
                         log.error(
-                            "deleted_call_not_forgotten", session=session_id, error=str(error)
+                            "deleted_call_not_forgotten",
+                            session=session_id,
+                            error=why_failed(error),
                         )
                     longer = min(2 * pause, _LONGEST_PAUSE_SECONDS)
                     loop.call_later(pause, self.put, session_id, document, longer)

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import structlog
 
 from ari_app.errors import AppError
+from ari_app.process.files import why_failed
 from ari_app.process.memory import load_for_good
 from ari_app.records.store.address import read_address
 from ari_app.records.store.query import CallFilter, CallPage, Place
@@ -338,8 +339,8 @@ class CallLog:
         except AppError:
             raise
         except Exception as error:
-            log.error("call_log_not_deleted", session=session_id, error=_why(error))
-            raise CallLogUnavailable(f"{_STAYS} Why: {_why(error)}.") from None
+            log.error("call_log_not_deleted", session=session_id, error=why_failed(error))
+            raise CallLogUnavailable(f"{_STAYS} Why: {why_failed(error)}.") from None
         if deleted:
             await self._tidy()
         return deleted
@@ -432,7 +433,7 @@ class CallLog:
                 except CallLogUnavailable:
                     raise
                 except Exception as error:
-                    log.warning("call_log_not_deleted", session=session_id, error=_why(error))
+                    log.warning("call_log_not_deleted", session=session_id, error=why_failed(error))
             if place is None:
                 break
             await asyncio.sleep(_BREATH_SECONDS)
@@ -639,12 +640,6 @@ class CallLog:
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(_CLOSE_SECONDS):
                     await database.close()
-
-
-def _why(error: Exception) -> str:
-    # An OSError's own text names the file, and that has a number in it.
-    text = error.strerror if isinstance(error, OSError) else str(error)
-    return text or type(error).__name__
 
 
 def _is_loaded() -> bool:

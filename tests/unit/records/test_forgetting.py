@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,7 +29,7 @@ class Disk:
         self.tried.append((session_id, asyncio.get_running_loop().time()))
         if self.stuck.get(session_id, 0):
             self.stuck[session_id] -= 1
-            raise OSError("the disk is away")
+            raise OSError(errno.EROFS, "Read-only file system", f"+493023125001-{session_id}.wav")
 
 
 def forgotten(disk: Disk, *calls: str, seconds: float) -> list[tuple[str, float]]:
@@ -52,7 +53,7 @@ def test_what_cannot_be_removed_holds_up_nothing_and_is_tried_again() -> None:
     with capture_logs() as logs:
         tried = forgotten(Disk(b=2), "a", "b", "c", seconds=60)
     assert tried == [("a", 0), ("b", 0), ("c", 0), ("b", 5), ("b", 15)]
-    assert [each["session"] for each in logs] == ["b"]
+    assert [(each["session"], each["error"]) for each in logs] == [("b", "Read-only file system")]
 
 
 def test_what_never_goes_is_tried_seldom() -> None:

@@ -18,6 +18,7 @@ made up for by the next beat. All keys have one hash tag, for Valkey's own clust
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ LEASE_SECONDS: Final = 10.0
 _ANSWER_SECONDS: Final = 0.5
 _BLOCK_SECONDS: Final = 2.0
 _KEEP_DELETED_MS: Final = 30 * 24 * 3600 * 1000
+"""The names of recordings have the numbers of callers: no longer than a machine may be away."""
+_FORGET_DELETED_SECONDS: Final = 3600.0
 _KEEP_KEY_SECONDS: Final = 24 * 3600
 _MOST_DELETED: Final = 1000
 _Streams = list[tuple[bytes, list[tuple[bytes, dict[bytes, bytes]]]]]
@@ -298,16 +301,20 @@ class Store:
         fields: dict[Any, Any] = {"session": session_id, "recordings": orjson.dumps(recordings)}
         with _answering():
             await self._redis.xadd(self._deleted, fields)
-            oldest = await self._now_ms() - _KEEP_DELETED_MS
-            await self._redis.xtrim(self._deleted, minid=str(oldest), approximate=True)
+            await self._forget_deletions()
 
     async def deletions(self, after: str = "0-0") -> AsyncIterator[Deletion]:
         """Yield what was deleted after an entry of the stream, and what will be; never ends.
 
         It goes on after the last entry seen and not at the end, so that a pause loses nothing.
         """
+        now = asyncio.get_running_loop().time
+        forget_at = now()
         while True:
             with _answering():
+                if now() >= forget_at:
+                    await self._forget_deletions()
+                    forget_at = now() + _FORGET_DELETED_SECONDS
                 found = await self._waiting.xread(
                     {self._deleted: after}, count=_MOST_DELETED, block=int(_BLOCK_SECONDS * 1000)
                 )
@@ -315,6 +322,12 @@ class Store:
                 for entry, fields in entries:
                     after = _text(entry)
                     yield _deletion(after, fields)
+
+    async def _forget_deletions(self) -> None:
+        """Forget what was deleted too long ago, also where nothing has been deleted since."""
+        oldest = await self._now_ms() - _KEEP_DELETED_MS
+        # To the entry: whole nodes alone, as by `~`, leave a hundred calls, perhaps for years.
+        await self._redis.xtrim(self._deleted, minid=str(oldest), approximate=False)
 
     async def _now_ms(self) -> int:
         seconds, _ = await self._redis.time()

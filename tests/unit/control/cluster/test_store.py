@@ -119,6 +119,26 @@ async def test_a_quiet_stream_of_deletions_goes_on(valkey: Valkey) -> None:
         assert (await reading).session_id == "x"
 
 
+async def test_deletions_of_long_ago_are_forgotten(
+    valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They hold names of recordings, and with these the numbers of those who wanted to be."""
+    monkeypatch.setattr("ari_app.control.cluster.store._KEEP_DELETED_MS", 1000)
+    long = 2.1  # in whole seconds of the server's
+    async with real(valkey) as store:
+        await store.tell_deleted("a", ["DAY/120000-+493023125001-a.wav"])
+        await store.tell_deleted("b", [])
+        await asyncio.sleep(long)
+        await store.tell_deleted("c", [])
+        assert (await anext(store.deletions())).session_id == "c"
+        # Also where nothing is deleted any more.
+        await asyncio.sleep(long)
+        reading = asyncio.ensure_future(anext(store.deletions()))
+        await asyncio.sleep(0.1)
+        await store.tell_deleted("d", [])
+        assert (await reading).session_id == "d"
+
+
 async def test_a_server_that_starts_again_empty_is_filled_again(valkey: Valkey) -> None:
     async with real(valkey) as store:
         deleted: list[str] = []

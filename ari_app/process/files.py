@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from pathlib import Path
 
 
@@ -20,6 +21,21 @@ def written_out(path: Path) -> Path:
     if first.endswith(":"):
         raise ValueError("must be a path on this machine, and no URL")
     return path
+
+
+def keep_from_others(*files: Path) -> None:
+    """Take files from those who are neither their owner nor of its group, as far as they are there
+    and ours: a copy that somebody has put back is for every user of the machine, by most umasks."""
+    for file in files:
+        with contextlib.suppress(OSError):
+            mode = file.stat().st_mode
+            if stat.S_ISREG(mode) and mode & stat.S_IRWXO:
+                file.chmod(stat.S_IMODE(mode) & ~stat.S_IRWXO)
+
+
+def keep_database_from_others(file: Path) -> None:
+    """Do so with a file of SQLite's, and those beside it, which it makes with the same rights."""
+    keep_from_others(file, *(file.with_name(f"{file.name}-{end}") for end in ("wal", "shm")))
 
 
 def identity(path: Path) -> tuple[int, int] | None:

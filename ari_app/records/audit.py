@@ -21,7 +21,7 @@ import orjson
 import structlog
 
 from ari_app.errors import ConfigError
-from ari_app.process.files import identity, write_all
+from ari_app.process.files import identity, keep_from_others, write_all
 from ari_app.records.plain_json import stamp
 
 log = structlog.get_logger(__name__)
@@ -215,6 +215,7 @@ class AuditFile:
             self._file = None
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         self._file = os.open(self.path, flags, MODE)
+        keep_from_others(self.path)
 
 
 def not_writable(path: Path, error: OSError) -> str:

@@ -19,7 +19,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from ari_app.errors import AppError, ConfigError
-from ari_app.process.files import identity
+from ari_app.process.files import identity, keep_database_from_others
 from ari_app.process.network import why_unreachable
 from ari_app.records.store.address import Address
 from ari_app.records.store.schema import calls
@@ -126,6 +126,7 @@ class Database:
         # What callers say is nobody else's; the files that SQLite puts beside it follow this one.
         with contextlib.suppress(OSError):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        keep_database_from_others(path)
         self._file = identity(path)
 
         def connect(*place: Any, **options: Any) -> Any:

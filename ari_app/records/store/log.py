@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import structlog
 
 from ari_app.errors import AppError
-from ari_app.process.files import why_failed
+from ari_app.process.files import keep_database_from_others, why_failed
 from ari_app.process.memory import load_for_good
 from ari_app.records.store.address import read_address
 from ari_app.records.store.query import CallFilter, CallPage, Place
@@ -595,6 +595,9 @@ class CallLog:
         Returns:
             Whether there is something to do; otherwise it was closed.
         """
+        if self._address.kind == "sqlite":
+            # Also where nobody opens it for hours.
+            keep_database_from_others(self._address.path)
         idle = self._writes and self._has_nothing_to_do()
         self._sleeps.set_result(idle)
         while idle and not self._wanted.wait(_LOOK_AGAIN_SECONDS):

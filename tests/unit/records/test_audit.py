@@ -58,6 +58,7 @@ def test_a_file_that_is_there_is_gone_on_with_and_the_last_entries_are_not_lost(
     path: Path,
 ) -> None:
     path.write_text('{"n": 0}\n')
+    path.chmod(0o644)
     file = AuditFile(path)
     file.open()
     for n in range(1, 100):
@@ -65,6 +66,7 @@ def test_a_file_that_is_there_is_gone_on_with_and_the_last_entries_are_not_lost(
     file.close()
     file.close()
     assert entries(path) == list(range(100))
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o640, "it was for every user"
 
 
 @pytest.mark.parametrize("rotate", ["rename", "remove", "truncate"])

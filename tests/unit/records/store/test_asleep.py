@@ -60,6 +60,15 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_a_copy_that_was_put_back_is_taken_from_others_though_it_sleeps(
+    kept: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copyfile(kept / "calls.db", tmp_path / "calls.db")
+    copy.chmod(0o644)
+    assert run(tmp_path, "async with opened() as log:", "    print(loaded())") == ["False"]
+    assert copy.stat().st_mode & 0o777 == 0o640
+
+
 @pytest.fixture
 def folder(kept: Path, tmp_path: Path) -> Path:
     """The same for one test alone."""

@@ -102,5 +102,15 @@ async def test_a_file_that_others_made_is_only_for_its_owner(tmp_path: Path) -> 
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
+async def test_a_copy_that_was_put_back_is_taken_from_others(tmp_path: Path) -> None:
+    (tmp_path / "calls.db").touch()
+    (tmp_path / "calls.db").chmod(0o644)
+    database = Database(read_address(f"sqlite:///{tmp_path}/calls.db"))
+    await database.upgrade()
+    modes = _modes(tmp_path)
+    await database.close()
+    assert modes == {0o640}
+
+
 def _modes(folder: Path) -> set[int]:
     return {path.stat().st_mode & 0o777 for path in folder.iterdir()}

@@ -53,6 +53,14 @@ def test_nobody_else_may_read_it(spool: Spool, path: Path) -> None:
     assert len(list(path.parent.iterdir())) > 1
 
 
+def test_nobody_else_may_read_a_copy_that_was_put_back(spool: Spool, path: Path) -> None:
+    spool.put([event("a")], 1, 0.0)
+    for each in path.parent.iterdir():
+        each.chmod(0o644)
+    Spool(path).close()
+    assert {stat.S_IMODE(each.stat().st_mode) for each in path.parent.iterdir()} == {0o640}
+
+
 def test_of_each_call_one_is_sent_at_a_time_in_order(spool: Spool) -> None:
     spool.put([event("a1", "a"), event("a2", "a"), event("b1", "b")], 1, 0.0)
     assert ready(spool, 1.0) == ["a1", "b1"]

@@ -61,6 +61,9 @@ _EXPORT_CALLS: Final = 200
 _EXPORT_BYTES: Final = 2 * 1024 * 1024
 _RETENTION_SECONDS: Final = 3600.0
 _FIRST_RETENTION_SECONDS: Final = 60.0
+_CLOCK_SET_SECONDS: Final = 3600.0
+"""So long after its start a machine's clock has been set by a time server: one that is years ahead
+until then would have all calls deleted, and nobody gets them back."""
 _DELETE_AT_ONCE: Final = 50
 _BREATH_SECONDS: Final = 0.1
 _CLOCK_SECONDS: Final = 3600.0
@@ -389,7 +392,8 @@ class CallLog:
     # --- retention
 
     async def _retain(self) -> None:
-        await asyncio.sleep(_FIRST_RETENTION_SECONDS)
+        since_boot = time.clock_gettime(time.CLOCK_BOOTTIME)
+        await asyncio.sleep(max(_FIRST_RETENTION_SECONDS, _CLOCK_SET_SECONDS - since_boot))
         while True:
             try:
                 await self.forget_old()

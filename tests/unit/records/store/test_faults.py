@@ -628,6 +628,7 @@ async def test_one_of_several_processes_forgets_old_calls(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log_module, "_FIRST_RETENTION_SECONDS", 0.0)
+    monkeypatch.setattr(log_module, "_CLOCK_SET_SECONDS", 0.0)
     told: list[tuple[int, str]] = []
 
     def process(number: int) -> CallLog:
@@ -645,6 +646,24 @@ async def test_one_of_several_processes_forgets_old_calls(
         while await ids(second):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     assert sorted(told) == sorted((1, f"s{n}") for n in range(20))
+
+
+@pytest.mark.parametrize(("since_boot", "pause"), [(60.0, 3540.0), (3500.0, 100.0), (9e5, 60.0)])
+async def test_nothing_is_deleted_by_a_clock_that_may_not_be_set_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, since_boot: float, pause: float
+) -> None:
+    paused: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        paused.append(seconds)
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(time, "clock_gettime", lambda clock: since_boot)
+    log = CallLog(f"sqlite:///{tmp_path}/calls.db", keep_days=1)
+    with monkeypatch.context() as changed, pytest.raises(asyncio.CancelledError):
+        changed.setattr(asyncio, "sleep", sleep)
+        await log._retain()
+    assert paused == [pause]
 
 
 async def test_old_calls_are_forgotten_in_steps(

@@ -21,6 +21,7 @@ from ari_app.control.http.middleware import (
     client_of,
     path_served,
     too_often,
+    was_passed_on,
 )
 from ari_app.control.http.problems import Problem
 from ari_app.control.http.rates import MOST_CLIENTS, ClientRates
@@ -85,6 +86,11 @@ _LOCAL: Final = ApiKey(HERE, Scope.ADMIN, b"")
 def _time_of_day() -> float:
     # What a browser keeps outlives this process, so no other clock can say when it ends.
     return datetime.now(UTC).timestamp()  # noqa: TID251
+
+
+_PASSED_ON: Final = (
+    "A proxy has passed this on, so it may be from anywhere. Set API_KEY, and send it as X-API-Key."
+)
 
 
 class Access:
@@ -158,8 +164,9 @@ class Access:
     def _check_origin(self, request: web.Request) -> None:
         if request[FOREIGN_PAGE]:
             self._on_refused("forbidden_origin")
+            detail = _PASSED_ON if was_passed_on(request) and not self._keys else None
             # Connections that it left idle would be missing to others.
-            raise Problem("forbidden_origin", closes=True)
+            raise Problem("forbidden_origin", detail, closes=True)
 
     def _check_scope(self, key: ApiKey, method: str, path: str) -> None:
         needed = self._needs.get((method, path), needed_for(method))

@@ -39,6 +39,7 @@ OnRefused = Callable[[str], None]
 READING: Final = frozenset({hdrs.METH_GET, hdrs.METH_HEAD})
 _USABLE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
 _TOKEN: Final = "{token}"
+_OF_PROXIES: Final = (hdrs.FORWARDED, hdrs.X_FORWARDED_FOR, hdrs.X_FORWARDED_HOST, hdrs.VIA)
 # Asked every few seconds by machines.
 _QUIET_PATHS: Final = frozenset({"/health/live", "/health/ready", "/metrics"})
 
@@ -216,9 +217,10 @@ def _is_foreign_page(request: web.Request, *, keyless: bool) -> bool:
 
     The browser says so itself (`Sec-Fetch-Site`), to every address of this machine and to every
     `https` one. Where only this machine is to ask, it also shows in an `Origin`, or in a
-    `Host` that is not this machine. Elsewhere those two may be a proxy's, so there they count
-    only for a WebSocket of which the browser says nothing else: a page of another port of this
-    host has our cookie sent with it (RFC 6265, 8.5), and may read it.
+    `Host` that is not this machine, and what a proxy has passed on counts as much. Elsewhere those
+    two may be a proxy's, so there they count only for a WebSocket of which the browser says
+    nothing else: a page of another port of this host has our cookie sent with it (RFC 6265, 8.5),
+    and may read it.
     """
     site = request.headers.get("Sec-Fetch-Site")
     if site in ("cross-site", "same-site"):
@@ -245,7 +247,13 @@ def _is_from_here(request: web.Request) -> bool:
         host = urlsplit(f"//{request.host}").hostname or ""
     except ValueError:
         return False
-    return _is_of_this_host(request) and is_loopback(host)
+    return _is_of_this_host(request) and is_loopback(host) and not was_passed_on(request)
+
+
+def was_passed_on(request: web.Request) -> bool:
+    """Return whether a proxy, or a tunnel, says that it has passed this on: then it may be from
+    anywhere, whatever its `Host` was changed to."""
+    return any(name in request.headers for name in _OF_PROXIES)
 
 
 def _is_of_this_host(request: web.Request) -> bool:

@@ -78,6 +78,19 @@ async def test_without_a_key_pages_of_other_sites_are_refused(keyless: Http) -> 
     assert (await response.json())["code"] == "forbidden_origin"
 
 
+async def test_without_a_key_nothing_is_taken_that_a_proxy_has_passed_on(
+    keyless: Http, service: FakeService
+) -> None:
+    """A tunnel may change `Host` to this machine's."""
+    for name in ("X-Forwarded-For", "X-Forwarded-Host", "Forwarded", "Via"):
+        headers = {name: "203.0.113.9"}
+        wish = {"called_number": "+493023125001"}
+        response = await keyless.post("/webhook/initiate-call", json=wish, headers=headers)
+        problem = await response.json()
+        assert (response.status, "Set API_KEY" in problem["detail"]) == (403, True), name
+    assert service.control.wishes == []
+
+
 @pytest.mark.parametrize("path", ["/sessions", "/health/live", "/metrics", "/docs"])
 @pytest.mark.parametrize(
     "headers", [{"Host": "evil.example:8080"}, {"Host": "[::1"}, {"Origin": "http://[::1"}]

@@ -25,10 +25,6 @@ _ASK_SECONDS: Final = 5.0
 """Each beat says something within a second or so; only a loop that is late needs several."""
 _AWAY_BEATS: Final = 2
 """After so many without an answer nobody waits for the store any more, until a beat gets one."""
-_MOST_UNTOLD: Final = 100_000
-"""So many deletions wait for the store: more than grow too old in a day that it is away."""
-_TOLD_AT_ONCE: Final = 20
-"""So many are told between two beats, which must not wait for thousands of them."""
 _AGAIN_SECONDS: Final = 1.0
 _CANCEL_SECONDS: Final = 0.2
 _GIVEN_SECONDS: Final = 2 * BEAT
@@ -125,7 +121,6 @@ class Member:
         self._ended: set[str] = set()
         self._renewed_at = float("-inf")
         self._given: deque[tuple[float, str]] = deque()
-        self._untold: deque[tuple[str, tuple[str, ...]]] = deque(maxlen=_MOST_UNTOLD)
         self._hurry = asyncio.Event()
         self._beaten = asyncio.Condition()
         self._seen = "0-0"
@@ -202,8 +197,6 @@ class Member:
         self._settle()
         async with self._beaten:
             self._beaten.notify_all()
-        if self.view.reachable:
-            await self._tell_deleted()
 
     def _answered(self, asked_at: float, found: Beat) -> None:
         if not self.view.reachable:
@@ -370,18 +363,14 @@ class Member:
 
     # --- what was deleted
 
-    def deleted(self, session_id: str, recordings: Sequence[str]) -> None:
-        """Tell the others that a call was deleted here; while the store is away, later."""
-        self._untold.append((session_id, tuple(recordings)))
-        self._hurry.set()
-
-    async def _tell_deleted(self) -> None:
-        with contextlib.suppress(StoreAway):
-            for _ in range(min(len(self._untold), _TOLD_AT_ONCE)):
-                await self._store.tell_deleted(*self._untold[0])
-                self._untold.popleft()
-            if self._untold:
-                self._hurry.set()
+    async def deleted(self, session_id: str, recordings: Sequence[str]) -> bool:
+        """Tell the others that a call is deleted here; whether they will hear it, whatever becomes
+        of this process."""
+        try:
+            await self._reach().tell_deleted(session_id, recordings)
+        except StoreAway:
+            return False
+        return True
 
     async def _read_deletions(self) -> None:
         if self._hooks.on_deleted is None:

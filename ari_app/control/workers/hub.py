@@ -15,6 +15,7 @@ from ari_app.call.admission import RETRY_SECONDS, Admission, NoRoom
 from ari_app.control.workers.messages import (
     Answered,
     Deleted,
+    DeletionTold,
     Enter,
     Entered,
     Forget,
@@ -114,7 +115,8 @@ class Hub:
     Attributes:
         common: Takes one of the places that all machines have in common; None: there are none.
         on_calls: Called when the calls of the roster are others than before.
-        on_deleted: Called with a call that a worker deletes, and the paths of its recordings.
+        on_deleted: Tells other machines of a call that a worker deletes, with the paths of its
+            recordings; whether they hear it. None: there are no others.
     """
 
     def __init__(
@@ -132,7 +134,8 @@ class Hub:
         self._max_waiting = max_waiting
         self._wait_for_common = 0
         self.on_calls: Callable[[], None] = lambda: None
-        self.on_deleted: Callable[[str, list[str]], None] = lambda session_id, recordings: None
+        self.on_deleted: Callable[[str, list[str]], Awaitable[bool]] | None = None
+        self._deletions: set[asyncio.Task[None]] = set()
         self._told_full: bool | None = None
         self._peers: dict[Peer, Worker | None] = {}
         self._of: dict[Worker, Peer] = {}
@@ -174,6 +177,8 @@ class Hub:
         for wish in tuple(self._wishes.values()):
             if isinstance(wish, asyncio.Task):
                 wish.cancel()
+        for deletion in self._deletions:
+            deletion.cancel()
 
     async def changed(self) -> None:
         """Wait until something is new of any worker."""
@@ -354,9 +359,17 @@ class Hub:
                 self._spends(worker, told)
             case Deleted(session_id, recordings):
                 self.forget(session_id, recordings, but=worker)
-                self.on_deleted(session_id, recordings)
+                telling = asyncio.create_task(
+                    self._tell_others(worker, session_id, recordings), name="deletion"
+                )
+                self._deletions.add(telling)
+                telling.add_done_callback(self._deletions.discard)
             case _:
                 pass
+
+    async def _tell_others(self, worker: Worker, session_id: str, recordings: list[str]) -> None:
+        told = self.on_deleted is None or await self.on_deleted(session_id, recordings)
+        self._tell(worker, DeletionTold(session_id, told))
 
     def _hello(self, peer: Peer, hello: Hello) -> None:
         worker = Worker(hello.number, hello.pid, hello.app)

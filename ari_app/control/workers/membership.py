@@ -16,6 +16,7 @@ from ari_app.call.admission import DRAINING_RETRY_SECONDS, RETRY_SECONDS, NoRoom
 from ari_app.control.workers.messages import (
     Answered,
     Deleted,
+    DeletionTold,
     Enter,
     Entered,
     Forget,
@@ -49,6 +50,10 @@ _GRANT_SECONDS: Final = 1.0
 """A front that lives answers at once whoever will not wait."""
 _ON_THE_WAY_SECONDS: Final = 2.0
 """More than a move takes, and the word that it was done."""
+
+
+_TOLD_SECONDS: Final = 5.0
+"""Longer than the front asks the store before it says that it is away."""
 
 
 class _Calls(Protocol):
@@ -86,6 +91,7 @@ class Membership:
         self._leaving = False
         self._promised: dict[str, float] = {}
         self._arrived = asyncio.Event()
+        self._deletions: dict[str, asyncio.Future[bool]] = {}
         self._telling_room = Soon(self.tell_room)
         self._spend: SpendGuard | None = None
         self._telling_spent = Soon(self._tell_spent)
@@ -179,11 +185,20 @@ class Membership:
         """Tell that a call is being deleted; a hook of the call log's.
 
         Raises:
-            ConnectionError: There is no front just now, so others would keep what they have of it.
+            ConnectionError: Others cannot be told just now, so they would keep what they have.
         """
         paths = [str(part["path"]) for part in document.get("recordings") or ()]
-        if not self._tell(Deleted(session_id, paths)):
-            raise ConnectionError("the front is not there")
+        told = self._deletions.setdefault(session_id, self._loop.create_future())
+        try:
+            if not self._tell(Deleted(session_id, paths)):
+                raise ConnectionError("the front is not there")
+            async with asyncio.timeout(_TOLD_SECONDS):
+                if not await asyncio.shield(told):
+                    raise ConnectionError("the other machines cannot be told")
+        except TimeoutError:
+            raise ConnectionError("the front does not answer") from None
+        finally:
+            self._deletions.pop(session_id, None)
 
     async def leave(self) -> None:
         """Take no more calls, and wait for those that are on the way: the front was told that they
@@ -232,8 +247,15 @@ class Membership:
         self._tell_spent(anew=True)
         self.admission.linked()
 
+    def _deletion_told(self, session_id: str, *, told: bool) -> None:
+        waiting = self._deletions.get(session_id)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(told)
+
     def _closed(self, peer: Peer) -> None:
         self._peer = None
+        for session_id in tuple(self._deletions):
+            self._deletion_told(session_id, told=False)
         self._lost.set()
         self.admission.unlinked()
 
@@ -255,6 +277,8 @@ class Membership:
                 self._spend.elsewhere(told.worker, told)
             case Forget(session_id, recordings):
                 self.on_forget(session_id, recordings)
+            case DeletionTold(session_id, told):
+                self._deletion_told(session_id, told=told)
             case _:
                 pass
 

@@ -150,6 +150,19 @@ class Forget:
 
 
 @dataclass(frozen=True, slots=True)
+class DeletionTold:
+    """The answer to `Deleted`.
+
+    Attributes:
+        session_id: Which.
+        told: All others hear of it, also those that are away now.
+    """
+
+    session_id: str
+    told: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Offer:
     """Can you take this channel? It comes by `move` if the answer is yes.
 
@@ -190,7 +203,7 @@ class Places:
 FromWorker = (
     Hello | Room | Has | HasNot | Answered | Entered | TakenIn | Enter | Leave | Spending | Deleted
 )
-FromFront = Offer | Granted | Refused | Places | Spending | Forget
+FromFront = Offer | Granted | Refused | Places | Spending | Forget | DeletionTold
 Told = FromWorker | FromFront
 
 _KINDS: Final[dict[str, type[Any]]] = {
@@ -208,6 +221,7 @@ _KINDS: Final[dict[str, type[Any]]] = {
         Spending,
         Deleted,
         Forget,
+        DeletionTold,
         Offer,
         Granted,
         Refused,

@@ -160,7 +160,7 @@ async def test_a_server_that_starts_again_empty_is_filled_again(valkey: Valkey) 
             assert await store.owner("call-1") == "a"
             assert fronts == [True]
             assert member.lease.token > token
-            member.deleted("call-2", [])
+            assert await member.deleted("call-2", [])
             await until(lambda: deleted == ["call-2"])
         with pytest.raises(StoreAway):
             async with Store("valkey://127.0.0.1:1", "app") as nowhere:

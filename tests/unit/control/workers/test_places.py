@@ -349,14 +349,43 @@ async def test_however_many_calls_are_over_each_that_ends_is_little_news(
 async def test_a_call_stays_while_nobody_else_can_be_told_that_it_is_deleted() -> None:
     hub, (one, _) = await company()
     told: list[tuple[str, list[str]]] = []
-    hub.on_deleted = lambda session_id, recordings: told.append((session_id, recordings))
+    is_store_there = False
+
+    async def tell(session_id: str, recordings: list[str]) -> bool:
+        told.append((session_id, recordings))
+        return is_store_there
+
+    hub.on_deleted = tell
     document = {"recordings": [{"path": "a.wav"}]}
     one.die()
     await settled()
-    with pytest.raises(ConnectionError):
+    with pytest.raises(ConnectionError, match="the front is not there"):
         await one.member.deleted("session", document)
     one.link(hub)
     await settled()
-    await one.member.deleted("session", document)
+    with pytest.raises(ConnectionError, match="the other machines cannot be told"):
+        await one.member.deleted("session", document)
+    is_store_there = True
+    await asyncio.gather(*(one.member.deleted("session", document) for _ in range(2)))
+    assert set(map(str, told)) == {"('session', ['a.wav'])"}
+
+
+async def test_a_call_stays_where_the_front_goes_before_it_has_told() -> None:
+    hub, (one, _) = await company()
+    gone = asyncio.Event()
+
+    async def tell(session_id: str, recordings: list[str]) -> bool:
+        return await gone.wait()
+
+    hub.on_deleted = tell
+    deleting = asyncio.ensure_future(one.member.deleted("session", {}))
     await settled()
-    assert told == [("session", ["a.wav"])]
+    one.die()
+    with pytest.raises(ConnectionError):
+        await deleting
+    gone.set()
+
+
+async def test_without_other_machines_a_deletion_waits_for_nobody() -> None:
+    _, (one, _) = await company()
+    await one.member.deleted("session", {})

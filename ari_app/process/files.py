@@ -76,8 +76,10 @@ def why_unreadable(error: OSError | UnicodeDecodeError) -> str:
 def why_failed(error: Exception) -> str:
     """Say why something was not done with a file, without the file's name, as an OSError's own text
     has it: in a recording's there is a number."""
-    text = error.strerror if isinstance(error, OSError) else str(error)
-    return text or type(error).__name__
+    # One of ours, such as that nobody listens, has no number, and its text is all that it has.
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.strerror or type(error).__name__
+    return str(error) or type(error).__name__
 
 
 def write_all(file: int, data: bytes) -> None:

@@ -80,8 +80,8 @@ _ON_ITS_WAY: Final = (
     "The call is not written into the database yet, so it cannot be deleted yet: ask again."
 )
 _STAYS: Final = (
-    "The call's recording, or its webhooks, cannot be deleted just now, so the call stays: ask "
-    "again."
+    "The call's recording, its webhooks, or what others have of it, cannot be deleted just now, so "
+    "the call stays: ask again."
 )
 
 T = TypeVar("T")

@@ -278,13 +278,25 @@ async def test_a_deleted_call_leaves_nothing_and_nothing_comes_back(log: CallLog
     assert await log.find_conversation("conv_s1") is None
 
 
-async def test_a_call_stays_when_its_recording_cannot_be_deleted(log: CallLog) -> None:
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (
+            PermissionError(errno.EACCES, "Permission denied", "/recordings/+493023125001.wav"),
+            "Permission denied",
+        ),
+        (ConnectionError("the front is not there"), "the front is not there"),
+    ],
+)
+async def test_a_call_stays_when_what_others_have_cannot_be_deleted(
+    log: CallLog, error: Exception, why: str
+) -> None:
     async def fail(session_id: str, document: Any) -> None:
-        raise PermissionError(errno.EACCES, "Permission denied", "/recordings/+493023125001.wav")
+        raise error
 
     await kept(log, call())
     log.on_delete.append(fail)
-    with pytest.raises(CallLogUnavailable, match=r"the call stays.*Why: Permission denied\.$"):
+    with pytest.raises(CallLogUnavailable, match=rf"the call stays.*Why: {why}\.$"):
         await log.delete("s1")
     assert await ids(log) == ["s1"]
 

@@ -58,7 +58,7 @@ class CommonStore(Protocol):
 
     async def tell_deleted(self, session_id: str, recordings: Sequence[str]) -> None: ...
 
-    def deletions(self, after: str = "0-0") -> AsyncIterator[Deletion]: ...
+    def deletions(self, machine: str, after: str = "") -> AsyncIterator[Deletion]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ class Member:
         self._given: deque[tuple[float, str]] = deque()
         self._hurry = asyncio.Event()
         self._beaten = asyncio.Condition()
-        self._seen = "0-0"
+        self._seen = ""
         self._asked_at = float("-inf")
         self._unseen: dict[str, Machine] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -377,7 +377,7 @@ class Member:
             return
         while True:
             try:
-                async for deletion in self._store.deletions(self._seen):
+                async for deletion in self._store.deletions(self.name, self._seen):
                     await self._hooks.on_deleted(deletion)
                     self._seen = deletion.entry
             except StoreAway:

@@ -14,6 +14,7 @@ made up for by the next beat. All keys have one hash tag, for Valkey's own clust
 | `calls`, `owners` | sorted set of calls by when they are nobody's; hash: which machine has one |
 | `key:KEY` | the machine that was first asked with an Idempotency-Key, and is there |
 | `deleted` | stream: the calls that were deleted, with the paths of their recordings |
+| `followers` | hash: up to when, in ms, a machine has followed them for good |
 """
 
 from __future__ import annotations
@@ -40,7 +41,10 @@ _ANSWER_SECONDS: Final = 0.5
 _BLOCK_SECONDS: Final = 2.0
 _KEEP_DELETED_MS: Final = 30 * 24 * 3600 * 1000
 """The names of recordings have the numbers of callers: no longer than a machine may be away."""
-_FORGET_DELETED_SECONDS: Final = 3600.0
+_AGAIN_DELETED_MS: Final = 2 * 24 * 3600 * 1000
+"""A machine that starts is told of so much again: what could not be removed yet, as from a disk
+that was away, waited in memory alone."""
+_FOLLOWS_SECONDS: Final = 3600.0
 _KEEP_KEY_SECONDS: Final = 24 * 3600
 _MOST_DELETED: Final = 1000
 _Streams = list[tuple[bytes, list[tuple[bytes, dict[bytes, bytes]]]]]
@@ -160,6 +164,29 @@ if redis.call('HGET', KEYS[3], 'holder') == ARGV[3] then redis.call('DEL', KEYS[
 """
 
 
+_FORGET: Final = """
+-- KEYS: deleted followers; ARGV: follower, or nothing; again_ms keep_ms
+local t = redis.call('TIME')
+local now = t[1] * 1000
+if ARGV[1] ~= '' then
+  redis.call('HSET', KEYS[2], ARGV[1], string.format('%.0f', now - ARGV[2]))
+end
+local oldest, all = now - ARGV[3], now
+local told = redis.call('HGETALL', KEYS[2])
+local followers = 0
+for i = 1, #told, 2 do
+  local at = tonumber(told[i + 1])
+  if at < oldest then redis.call('HDEL', KEYS[2], told[i]) else
+    followers = followers + 1
+    all = math.min(all, at)
+  end
+end
+if followers > 0 then oldest = math.max(oldest, all) end
+-- To the entry: whole nodes alone, as by `~`, leave a hundred calls, perhaps for years.
+redis.call('XTRIM', KEYS[1], 'MINID', string.format('%.0f', oldest))
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Leases:
     """What changes of a machine's leases: all of them again, now and then; only what is new else.
@@ -196,7 +223,9 @@ class Store:
         self._claim = self._redis.register_script(_CLAIM)
         self._leave = self._redis.register_script(_LEAVE)
         self._keep_key = self._redis.register_script(_KEEP_KEY)
+        self._forget = self._redis.register_script(_FORGET)
         self._deleted = self._key("deleted")
+        self._followers = self._key("followers")
 
     async def __aenter__(self) -> Store:
         return self
@@ -297,37 +326,48 @@ class Store:
     # --- deletions
 
     async def tell_deleted(self, session_id: str, recordings: Sequence[str]) -> None:
-        """Tell all machines that a call was deleted; they read it within 30 days."""
+        """Tell all machines that a call was deleted; who is away may read it within 30 days."""
         fields: dict[Any, Any] = {"session": session_id, "recordings": orjson.dumps(recordings)}
         with _answering():
             await self._redis.xadd(self._deleted, fields)
             await self._forget_deletions()
 
-    async def deletions(self, after: str = "0-0") -> AsyncIterator[Deletion]:
+    async def deletions(self, machine: str, after: str = "") -> AsyncIterator[Deletion]:
         """Yield what was deleted after an entry of the stream, and what will be; never ends.
 
         It goes on after the last entry seen and not at the end, so that a pause loses nothing.
+
+        Args:
+            machine: Who reads; it has done what is to be done with an entry when it takes the next.
+            after: The entry; empty: where this machine was when it was there last, and two days of
+                before that again.
         """
         now = asyncio.get_running_loop().time
-        forget_at = now()
+        follows_at = now()
+        with _answering():
+            await self._forget_deletions()
+            after = after or _entry(await self._redis.hget(self._followers, machine))
         while True:
             with _answering():
-                if now() >= forget_at:
-                    await self._forget_deletions()
-                    forget_at = now() + _FORGET_DELETED_SECONDS
                 found = await self._waiting.xread(
                     {self._deleted: after}, count=_MOST_DELETED, block=int(_BLOCK_SECONDS * 1000)
                 )
+                if not found and now() >= follows_at:
+                    await self._forget_deletions(machine)
+                    follows_at = now() + _FOLLOWS_SECONDS
             for _, entries in cast(_Streams, found or ()):
                 for entry, fields in entries:
                     after = _text(entry)
                     yield _deletion(after, fields)
 
-    async def _forget_deletions(self) -> None:
-        """Forget what was deleted too long ago, also where nothing has been deleted since."""
-        oldest = await self._now_ms() - _KEEP_DELETED_MS
-        # To the entry: whole nodes alone, as by `~`, leave a hundred calls, perhaps for years.
-        await self._redis.xtrim(self._deleted, minid=str(oldest), approximate=False)
+    async def _forget_deletions(self, follower: str = "") -> None:
+        """Forget what was deleted too long ago, and what all machines have followed.
+
+        Args:
+            follower: The machine that has read all that there is; empty: none is known to have.
+        """
+        keys = [self._deleted, self._followers]
+        await self._forget(keys=keys, args=[follower, _AGAIN_DELETED_MS, _KEEP_DELETED_MS])
 
     async def _now_ms(self) -> int:
         seconds, _ = await self._redis.time()
@@ -349,6 +389,11 @@ def _client(url: str, seconds: float) -> Redis:
         protocol=2,
     )
     return client
+
+
+def _entry(followed: Any) -> str:
+    """Return the entry after which a machine reads on."""
+    return "0-0" if followed is None else f"{_text(followed)}-0"
 
 
 def _deletion(entry: str, fields: Any) -> Deletion:

@@ -123,8 +123,8 @@ class FakeLink:
         entry = f"{len(self.store.deleted) + 1}-0"
         self.store.deleted.append(Deletion(entry, session_id, tuple(recordings)))
 
-    async def deletions(self, after: str = "0-0") -> AsyncIterator[Deletion]:
-        seen = int(after.partition("-")[0])
+    async def deletions(self, machine: str, after: str = "") -> AsyncIterator[Deletion]:
+        seen = int(after.partition("-")[0] or 0)
         while True:
             await self._reach()
             for deletion in self.store.deleted[seen:]:

@@ -81,9 +81,9 @@ async def keeps_its_promises(store: CommonStore) -> None:
 
     await store.tell_deleted("x", ["p/1.wav"])
     await store.tell_deleted("y", [])
-    read = [await anext(entries) for entries in [store.deletions()] for _ in range(2)]
+    read = [await anext(entries) for entries in [store.deletions("a")] for _ in range(2)]
     assert [(each.session_id, each.recordings) for each in read] == [("x", ("p/1.wav",)), ("y", ())]
-    later = store.deletions(read[0].entry)
+    later = store.deletions("a", read[0].entry)
     assert (await anext(later)).session_id == "y"
 
 
@@ -112,7 +112,7 @@ async def test_a_frozen_server_is_away_within_a_second(valkey: Valkey) -> None:
 async def test_a_quiet_stream_of_deletions_goes_on(valkey: Valkey) -> None:
     """Longer than the time after which the client library gives a quiet connection up."""
     async with real(valkey) as store:
-        reading = asyncio.ensure_future(anext(store.deletions()))
+        reading = asyncio.ensure_future(anext(store.deletions("a")))
         await asyncio.sleep(5.5)
         assert not reading.done()
         await store.tell_deleted("x", [])
@@ -130,13 +130,54 @@ async def test_deletions_of_long_ago_are_forgotten(
         await store.tell_deleted("b", [])
         await asyncio.sleep(long)
         await store.tell_deleted("c", [])
-        assert (await anext(store.deletions())).session_id == "c"
+        assert (await anext(store.deletions("a"))).session_id == "c"
         # Also where nothing is deleted any more.
         await asyncio.sleep(long)
-        reading = asyncio.ensure_future(anext(store.deletions()))
+        reading = asyncio.ensure_future(anext(store.deletions("a")))
         await asyncio.sleep(0.1)
         await store.tell_deleted("d", [])
         assert (await reading).session_id == "d"
+
+
+async def test_a_machine_is_told_once_what_was_deleted_and_all_is_forgotten_then(
+    valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else each start would go through all of a month: millions, with `RECORDS_KEEP_DAYS`."""
+    monkeypatch.setattr("ari_app.control.cluster.store._AGAIN_DELETED_MS", 1000)
+    monkeypatch.setattr("ari_app.control.cluster.store._BLOCK_SECONDS", 0.05)
+    monkeypatch.setattr("ari_app.control.cluster.store._FOLLOWS_SECONDS", 0.0)
+    long = 2.1  # in whole seconds of the server's
+
+    async def told(store: Store, machine: str, call: str) -> list[str]:
+        """Return what a machine reads that comes, finds nothing new, and then hears of a call."""
+
+        async def read() -> list[str]:
+            found: list[str] = []
+            async for deletion in store.deletions(machine):
+                found.append(deletion.session_id)
+                if found[-1] == call:
+                    break
+            return found
+
+        reading = asyncio.ensure_future(read())
+        await asyncio.sleep(0.2)
+        await store.tell_deleted(call, [])
+        return await reading
+
+    async with real(valkey) as store:
+        assert await told(store, "a", "1") == ["1"]
+        assert await told(store, "b", "2") == ["1", "2"]
+        await asyncio.sleep(long)
+        # Again what may still have waited to be removed when it was there last.
+        assert await told(store, "a", "3") == ["1", "2", "3"]
+        await asyncio.sleep(long)
+        assert await told(store, "a", "4") == ["3", "4"]
+        # It was kept for the one that was away.
+        assert await told(store, "b", "5") == ["1", "2", "3", "4", "5"]
+        await asyncio.sleep(long)
+        for machine in ("a", "b"):
+            await told(store, machine, f"6 at {machine}")
+        assert (await anext(store.deletions("c"))).session_id == "6 at a"
 
 
 async def test_a_server_that_starts_again_empty_is_filled_again(valkey: Valkey) -> None:

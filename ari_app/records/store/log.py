@@ -70,6 +70,7 @@ _CLOCK_SECONDS: Final = 3600.0
 _AGAIN_SECONDS: Final = 5.0
 _TIDY_SECONDS: Final = 300.0
 _TIDY_AGAIN_SECONDS: Final = 60.0
+_FUTURE: Final = timedelta(days=1)
 _LATELY: Final = timedelta(days=1)
 _LOSS_SECONDS: Final = 300.0
 _LOOK_AGAIN_SECONDS: Final = 15.0
@@ -424,26 +425,34 @@ class CallLog:
                 await self._tidy()
         if before is None:
             return 0
-        deleted = 0
+        deleted = await self._delete_each(
+            await self._read(partial(tables.older_than_dated, moment=before, future=now + _FUTURE))
+        )
         place: Place | None = None
         while True:
             # Each is tried once: what cannot be deleted may be thousands, whose disk is away.
             old, place = await self._read(
                 partial(tables.older_than, moment=before, after=place, limit=_DELETE_AT_ONCE)
             )
-            for session_id in old:
-                try:
-                    deleted += await self._delete(session_id)
-                except CallLogUnavailable:
-                    raise
-                except Exception as error:
-                    log.warning("call_log_not_deleted", session=session_id, error=why_failed(error))
+            deleted += await self._delete_each(old)
             if place is None:
                 break
             await asyncio.sleep(_BREATH_SECONDS)
         if deleted:
             await self._tidy()
             log.info("call_log_forgot_old_calls", calls=deleted)
+        return deleted
+
+    async def _delete_each(self, sessions: Sequence[str]) -> int:
+        """Delete calls, but for those that cannot be just now: how many."""
+        deleted = 0
+        for session_id in sessions:
+            try:
+                deleted += await self._delete(session_id)
+            except CallLogUnavailable:
+                raise
+            except Exception as error:
+                log.warning("call_log_not_deleted", session=session_id, error=why_failed(error))
         return deleted
 
     def _clock_is_steady(self) -> bool:

@@ -487,10 +487,9 @@ async def older_than(
     Returns:
         The place is None when there are no more.
     """
-    ended = sa.func.coalesce(calls.c.ended_at, calls.c.started_at)
     wanted = (
         sa.select(calls.c.session_id, calls.c.started_at, calls.c.id)
-        .where(calls.c.started_at < moment, ended < sa.literal(moment, calls.c.ended_at.type))
+        .where(*_ended_before(moment))
         .order_by(calls.c.started_at, calls.c.id)
         .limit(limit)
     )
@@ -499,6 +498,29 @@ async def older_than(
     found = (await connection.execute(wanted)).all()
     place = Place(found[-1].started_at, found[-1].id) if len(found) == limit else None
     return [row.session_id for row in found], place
+
+
+async def older_than_dated(
+    connection: AsyncConnection, moment: datetime, future: datetime
+) -> list[str]:
+    """Return the sessions of calls that a clock which was ahead has dated, and that were written
+    before one that ended before a moment: by their date they would stay for years.
+
+    Args:
+        connection: In a transaction.
+        moment: As for `older_than`.
+        future: What began after this is dated wrong.
+    """
+    newest = sa.select(sa.func.max(calls.c.id)).where(*_ended_before(moment)).scalar_subquery()
+    wanted = sa.select(calls.c.session_id).where(
+        calls.c.started_at > sa.literal(future, calls.c.started_at.type), calls.c.id < newest
+    )
+    return list((await connection.scalars(wanted)).all())
+
+
+def _ended_before(moment: datetime) -> tuple[sa.ColumnElement[bool], ...]:
+    ended = sa.func.coalesce(calls.c.ended_at, calls.c.started_at)
+    return calls.c.started_at < moment, ended < sa.literal(moment, calls.c.ended_at.type)
 
 
 def _place_of_calls() -> sa.Tuple:

@@ -648,6 +648,21 @@ async def test_one_of_several_processes_forgets_old_calls(
     assert sorted(told) == sorted((1, f"s{n}") for n in range(20))
 
 
+async def test_a_call_of_a_clock_that_was_ahead_grows_old_with_those_after_it(
+    url: str, tmp_path: Path
+) -> None:
+    ahead = {"started_at": "2099-01-01T00:00:00Z", "ended_at": "2099-01-01T00:01:00Z"}
+    old = {"started_at": "2020-01-01T00:00:00Z", "ended_at": "2020-01-01T00:01:00Z"}
+    await upgraded(url)
+    async with CallLog(url, journal=tmp_path / "journal", keep_days=30) as log:
+        await kept(log, call("ahead", 0, **ahead))
+        assert await log.forget_old() == 0
+        await kept(log, call("old", 0, **old))
+        await kept(log, call("ahead too", 0, **ahead))
+        assert await log.forget_old() == 2
+        assert await ids(log) == ["ahead too"]
+
+
 @pytest.mark.parametrize(("since_boot", "pause"), [(60.0, 3540.0), (3500.0, 100.0), (9e5, 60.0)])
 async def test_nothing_is_deleted_by_a_clock_that_may_not_be_set_yet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, since_boot: float, pause: float

@@ -425,26 +425,33 @@ class CallLog:
                 await self._tidy()
         if before is None:
             return 0
-        deleted = await self._delete_each(
-            await self._read(partial(tables.older_than_dated, moment=before, future=now + _FUTURE))
+        # Should it not come to its end, the files are tidied the next time.
+        self._has_tidied = False
+        failures: dict[str, list[str]] = {}
+        dated = await self._read(
+            partial(tables.older_than_dated, moment=before, future=now + _FUTURE)
         )
+        deleted = await self._delete_each(dated, failures)
         place: Place | None = None
         while True:
             # Each is tried once: what cannot be deleted may be thousands, whose disk is away.
             old, place = await self._read(
                 partial(tables.older_than, moment=before, after=place, limit=_DELETE_AT_ONCE)
             )
-            deleted += await self._delete_each(old)
+            deleted += await self._delete_each(old, failures)
             if place is None:
                 break
             await asyncio.sleep(_BREATH_SECONDS)
+        for why, stay in failures.items():
+            log.warning("call_log_not_deleted", session=stay[0], calls=len(stay), error=why)
         if deleted:
             await self._tidy()
             log.info("call_log_forgot_old_calls", calls=deleted)
+        self._has_tidied = True
         return deleted
 
-    async def _delete_each(self, sessions: Sequence[str]) -> int:
-        """Delete calls, but for those that cannot be just now: how many."""
+    async def _delete_each(self, sessions: Sequence[str], failures: dict[str, list[str]]) -> int:
+        """Delete calls: how many. Those that cannot be just now are noted with the reason."""
         deleted = 0
         for session_id in sessions:
             try:
@@ -452,7 +459,7 @@ class CallLog:
             except CallLogUnavailable:
                 raise
             except Exception as error:
-                log.warning("call_log_not_deleted", session=session_id, error=why_failed(error))
+                failures.setdefault(why_failed(error), []).append(session_id)
         return deleted
 
     def _clock_is_steady(self) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from structlog.testing import capture_logs
 
 from ari_app.errors import ConfigError
 from ari_app.records.store import database as database_module
@@ -618,10 +619,37 @@ async def test_what_cannot_be_forgotten_is_tried_once_and_holds_up_nothing(
             for n in range(10, 50)
         ]
         await kept(log, *old)
-        assert await log.forget_old() == 15
+        with capture_logs() as logs:
+            assert await log.forget_old() == 15
         assert sorted(tried) == [each["session_id"] for each in old]
         assert await ids(log) == [f"s{n}" for n in reversed(range(10, 35))]
         assert read == [10, 10, 10, 10, 0]
+    (said,) = (each for each in logs if each["event"] == "call_log_not_deleted")
+    assert (said["session"], said["calls"], said["error"]) == ("s10", 25, "Stale file handle")
+
+
+async def test_what_was_deleted_goes_from_the_files_though_the_rest_could_not_be(
+    file: Path,
+) -> None:
+    async def fail(session_id: str, _: object) -> None:
+        if session_id == "s1":
+            raise errors.pop()
+
+    def words_left() -> bool:
+        wal = file.with_name(f"{file.name}-wal")
+        return b"xylophone" in file.read_bytes() + wal.read_bytes()
+
+    errors = [OSError(errno.ESTALE, "Stale file handle"), CallLogUnavailable("It is locked.")]
+    url = f"sqlite:///{file}"
+    async with CallLog(url, journal=file.parent / "j", keep_days=30, on_delete=[fail]) as log:
+        old = {"started_at": "2020-01-01T00:00:00Z", "ended_at": None}
+        await kept(log, call("s0", 0, turns=turns("xylophonequartz"), **old), call("s1", 0, **old))
+        with pytest.raises(CallLogUnavailable):
+            await log.forget_old()
+        assert words_left()
+        assert await log.forget_old() == 0
+        assert await ids(log) == ["s1"]
+        assert not words_left()
 
 
 async def test_one_of_several_processes_forgets_old_calls(

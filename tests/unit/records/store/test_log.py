@@ -125,6 +125,35 @@ async def test_nothing_is_looked_for_among_all_that_was_told_of_other_calls(tmp_
     assert [step for step in plans if step.startswith("SCAN")] == []
 
 
+async def test_old_calls_are_not_looked_for_among_all_others(tmp_path: Path) -> None:
+    """There may be millions, and they are looked for each hour."""
+    database = Database(read_address(f"sqlite:///{tmp_path}/calls.db"))
+    await database.upgrade()
+    asked: list[tuple[str, Any]] = []
+
+    def note(_: Any, __: Any, statement: str, values: Any, *___: Any) -> None:
+        asked.append((statement, values))
+
+    ahead = call("ahead", 0, started_at="2099-01-01T00:00:00Z", ended_at=None)
+    try:
+        async with database.writing() as connection:
+            await tables.write(connection, tables.Batch(documents={"ahead": ahead}), NOON)
+            sa.event.listen(connection.sync_connection, "before_cursor_execute", note)
+            assert await tables.older_than(connection, NOON, None, 50) == ([], None)
+            assert await tables.older_than_dated(connection, NOON, NOON) == []
+    finally:
+        await database.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "calls.db")) as db:
+        plans = [
+            step[3]
+            for statement, values in asked
+            for step in db.execute(f"EXPLAIN QUERY PLAN {statement}", values)
+            if step[3].startswith(("SEARCH", "SCAN"))
+        ]
+    assert len(plans) == 3
+    assert [step for step in plans if "calls_by_start (started_at" not in step] == []
+
+
 async def test_sessions_by_their_beginning(log: CallLog) -> None:
     names = ("5d0c2", "5d0c1", "5D0C3", "5%0c")
     await kept(log, *(call(session_id=name) for name in names))

@@ -95,6 +95,18 @@ def judge_secrets(settings: Settings) -> list[Finding]:
             )
         )
     key = settings.api_key
+    public = settings.api_public_url
+    has_keys = key is not None or settings.api_keys_file is not None
+    if public and not has_keys and not is_loopback(urlsplit(public).hostname or ""):
+        findings.append(
+            warning(
+                SETTINGS,
+                f"API_PUBLIC_URL is {public}, so something passes on what others ask, and there is "
+                "no API_KEY: a proxy that does not say for whom it asks lets everybody place calls "
+                "and read what was said. Set one: `python3 -c 'import secrets; "
+                "print(secrets.token_hex(24))'` makes it.",
+            )
+        )
     if key is not None and len(key.get_secret_value()) < _SHORTEST_KEY:
         findings.append(
             warning(

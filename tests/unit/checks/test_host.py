@@ -101,6 +101,23 @@ def test_a_key_that_can_be_guessed(key: str, words: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("public", "key", "told"),
+    [
+        ("https://calls.example", None, 1),
+        ("https://calls.example", "k" * 16, 0),
+        ("http://127.0.0.1:8080", None, 0),
+        (None, None, 0),
+    ],
+)
+def test_an_address_for_others_and_no_key(public: str | None, key: str | None, told: int) -> None:
+    settings = load_settings(
+        None, ari_username="u", ari_password="p", api_key=key, api_public_url=public
+    )
+    found = [each.detail for each in check_settings(settings) if "no API_KEY" in each.detail]
+    assert len(found) == told
+
+
+@pytest.mark.parametrize(
     ("content", "words"),
     [
         (None, "cannot be read"),

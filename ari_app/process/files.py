@@ -24,12 +24,13 @@ def written_out(path: Path) -> Path:
 
 
 def keep_from_others(*files: Path) -> None:
-    """Take files from those who are neither their owner nor of its group, as far as they are there
-    and ours: a copy that somebody has put back is for every user of the machine, by most umasks."""
+    """Take files, or folders, from those who are neither their owner nor of its group, as far as
+    they are there and ours: a copy that somebody has put back is for every user of the machine, by
+    most umasks."""
     for file in files:
         with contextlib.suppress(OSError):
             mode = file.stat().st_mode
-            if stat.S_ISREG(mode) and mode & stat.S_IRWXO:
+            if (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) and mode & stat.S_IRWXO:
                 file.chmod(stat.S_IMODE(mode) & ~stat.S_IRWXO)
 
 

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import structlog
 
-from ari_app.process.files import nearest, sync_folder
+from ari_app.process.files import keep_from_others, nearest, sync_folder
 from ari_app.records.record import CallRecord
 from ari_app.records.recording.encoder import Encoded, Encoder
 from ari_app.records.recording.names import (
@@ -559,6 +559,7 @@ class RecordingArchive:
     def _mend_all(self) -> tuple[list[tuple[str, RecordingPart]], list[tuple[str, Path]], bool]:
         """Return what was finished; what is to be encoded, for it was not; and whether that is all
         that there is."""
+        keep_from_others(*self._days())
         mended: list[tuple[str, RecordingPart]] = []
         to_encode: list[tuple[str, Path]] = []
         is_all = True

@@ -120,6 +120,17 @@ async def test_what_a_call_leaves(tmp_path: Path) -> None:
     assert (archive.is_busy("s1"), archive.parts("s1"), log.told[-1][2]) == (False, [part], [part])
 
 
+async def test_recordings_that_were_put_back_are_taken_from_others(tmp_path: Path) -> None:
+    for name in (DAY, "shared"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name).chmod(0o755)
+    archive = RecordingArchive(tmp_path)
+    assert await archive._recover()
+    assert stat.S_IMODE((tmp_path / DAY).stat().st_mode) == 0o750
+    assert stat.S_IMODE((tmp_path / "shared").stat().st_mode) == 0o755
+    await archive.close()
+
+
 async def test_two_recordings_of_a_call_and_another_call_of_its_name(tmp_path: Path) -> None:
     archive = RecordingArchive(tmp_path)
     say(archive)

@@ -9,13 +9,14 @@ import re
 import shutil
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
 from axe_core_python.async_playwright import Axe  # type: ignore[import-untyped]
-from playwright.async_api import Page, Route, async_playwright
+from playwright.async_api import Page, Route, WebSocketRoute, async_playwright
 
 from ari_app.control.http.handlers import build_web_app
 from ari_app.control.http.keys import Keys
@@ -420,6 +421,50 @@ async def test_whoever_may_not_listen_is_told_so(
     await page.get_by_role("button", name="Listen", exact=True).click()
     await page.locator("#says").get_by_text("Listening was refused, or broke off.").wait_for()
     await page.get_by_role("button", name="Listen", exact=True).wait_for()
+
+
+async def test_what_the_network_has_held_back_is_not_heard_over_one_another(
+    alone: tuple[FakeService, Browser],
+) -> None:
+    service, browser = alone
+    page = browser.page
+    service.add("one")
+    listeners: list[WebSocketRoute] = []
+    await page.route_web_socket("**/sessions/one/listen", lambda socket: listeners.append(socket))
+    await page.add_init_script(
+        """{
+            window.heard = [];
+            const { start } = AudioBufferSourceNode.prototype;
+            AudioBufferSourceNode.prototype.start = function (at) {
+                window.context = this.context;
+                window.heard.push([at, at + this.buffer.duration]);
+                start.call(this, at);
+            };
+        }"""
+    )
+    await browser.sign_in()
+    await page.locator("tbody tr button").click()
+    await page.get_by_role("button", name="Listen", exact=True).click()
+    await until(lambda: bool(listeners))
+    listeners[0].send('{"rate_hz": 8000}')
+
+    async def tell(blocks: int) -> list[tuple[float, float]]:
+        """Tell so many blocks of 60 ms at once; return when each is heard, and until when."""
+        for _ in range(blocks):
+            listeners[0].send(bytes(480 * 4))
+        await page.evaluate("new Promise(go => setTimeout(go, 200))")
+        return [(begin, end) for begin, end in await page.evaluate("heard.splice(0)")]
+
+    while not await tell(1):
+        """Its loudspeaker is not open yet."""
+    heard = await tell(50)
+    assert all(ends <= begins + 1e-6 for (_, ends), (begins, _) in pairwise(heard))
+    assert len(await tell(1)) == 1
+    # As by a telephone call on the same device.
+    await page.evaluate("context.suspend()")
+    assert len(await tell(50)) < 10
+    while not await tell(1):
+        """It is being opened again."""
 
 
 async def test_a_call_is_seen_heard_of_and_ended(stage: tuple[Bench, Browser]) -> None:

@@ -12,8 +12,19 @@ export function listen(path, over) {
   const context = new AudioContext();
   let rate = 8000;
   let next = 0;
+  let crowded = false;
+  let waking = null;
   socket.onmessage = ({ data }) => {
     if (typeof data === "string") { rate = JSON.parse(data).rate_hz; return; }
+    // It may have been taken away, by a telephone call for one: what came meanwhile is over.
+    if (context.state !== "running") {
+      waking ??= context.resume().catch(() => {}).finally(() => { waking = null; });
+      return;
+    }
+    // What a slow network brings in a heap would be heard over one another: it is left out, until what follows is close behind.
+    const ahead = next - context.currentTime;
+    crowded = ahead > (crowded ? 1 : 4) * AHEAD_SECONDS;
+    if (crowded) return;
     const samples = new Int16Array(data);
     const length = samples.length / 2;
     const buffer = context.createBuffer(2, length, rate);
@@ -25,7 +36,7 @@ export function listen(path, over) {
     source.buffer = buffer;
     source.connect(context.destination);
     // What comes late is played at once, and what follows stays close behind.
-    if (next < context.currentTime || next > context.currentTime + 4 * AHEAD_SECONDS) next = context.currentTime + AHEAD_SECONDS;
+    if (ahead < 0) next = context.currentTime + AHEAD_SECONDS;
     source.start(next);
     next += buffer.duration;
   };

@@ -423,6 +423,53 @@ async def test_whoever_may_not_listen_is_told_so(
     await page.get_by_role("button", name="Listen", exact=True).wait_for()
 
 
+async def test_a_page_whose_words_do_not_come_asks_for_them_again(
+    alone: tuple[FakeService, Browser],
+) -> None:
+    _, browser = alone
+    page = browser.page
+    await page.clock.install()
+    await page.route("**/page/words.*", lambda route: route.abort(), times=1)
+    await page.goto(browser.address)
+    await page.locator("#says").get_by_text("The service does not answer; trying again.").wait_for()
+    await page.clock.fast_forward(3000)
+    await page.get_by_role("button", name="Sign in").wait_for()
+    await page.route("**/page/words.*", lambda route: route.abort(), times=1)
+    language = page.get_by_label("Language")
+    await language.select_option("de")
+    await page.locator("#says").get_by_text("The service does not answer: try again.").wait_for()
+    assert await language.input_value() == "en"
+    await language.select_option("de")
+    await page.get_by_role("button", name="Anmelden").wait_for()
+
+
+async def test_whoever_asks_for_a_call_again_calls_nobody_twice(
+    alone: tuple[FakeService, Browser],
+) -> None:
+    service, browser = alone
+    page = browser.page
+
+    async def lose(route: Route) -> None:
+        await route.fetch()
+        await route.abort()
+
+    await page.route("**/webhook/initiate-call", lose, times=1)
+    await browser.sign_in()
+    await page.click("#nav-call")
+    number = page.get_by_label("Number to call")
+    place = page.get_by_role("button", name="Place call")
+    opened = page.locator("section.card")
+    await number.fill("+493023125001")
+    await place.click()
+    await page.locator("#says").get_by_text("The service does not answer: try again.").wait_for()
+    assert len(service.control.wishes) == 1
+    await place.click()
+    await opened.get_by_text("session-1").wait_for()
+    assert len(service.control.wishes) == 1
+    await place.click()
+    await opened.get_by_text("session-2").wait_for()
+
+
 async def test_what_the_network_has_held_back_is_not_heard_over_one_another(
     alone: tuple[FakeService, Browser],
 ) -> None:

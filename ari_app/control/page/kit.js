@@ -1,9 +1,10 @@
 // What every view needs: elements, words, requests. Text only ever enters the page as text.
 
-let words = {};
+// Until there are words of the chosen language, this is all there is to say.
+let words = { trying_again: "The service does not answer; trying again." };
 
 export async function speak(language) {
-  words = await (await fetch(`page/words.${language}.json`)).json();
+  words = await ask(`page/words.${language}.json`);
   document.documentElement.lang = language;
   for (const element of document.querySelectorAll("[data-t]")) element.textContent = t(element.dataset.t);
 }
@@ -46,8 +47,8 @@ function setClock(response) {
 export const AGAIN_MS = 3000;
 
 // Ask for JSON. Errors carry the sentence of the service's problem details.
-export async function ask(path, { method = "GET", body, key } = {}) {
-  const headers = { Accept: "application/json" };
+export async function ask(path, { method = "GET", body, key, headers: more } = {}) {
+  const headers = { Accept: "application/json", ...more };
   if (method !== "GET") headers["X-Ari-App-Page"] = "1";
   if (body !== undefined) headers["Content-Type"] = "application/json";
   if (key) headers["X-API-Key"] = key;

@@ -68,14 +68,13 @@ async function enter(asked = ask("page/me")) {
 async function begin() {
   const choice = document.getElementById("language");
   choice.value = kept("language") ?? (navigator.language.startsWith("de") ? "de" : "en");
-  let asked = ask("page/me");
-  asked.catch(() => {});
-  await speak(choice.value);
-  choice.addEventListener("change", async () => {
+  let spoken = false;
+  choice.addEventListener("change", () => act(choice, async () => {
+    try { await speak(choice.value); } catch (error) { choice.value = document.documentElement.lang; throw error; }
     keep("language", choice.value);
-    await speak(choice.value);
+    spoken = true;
     if (me) await show(); else askForKey();
-  });
+  }));
   const out = document.getElementById("sign-out");
   out.addEventListener("click", () => act(out, async () => {
     await ask("page/sign-out", { method: "POST" });
@@ -87,12 +86,18 @@ async function begin() {
   addEventListener("signed-out", () => { if (me) { me = null; askForKey(); say(t("signed_out"), true); } });
   addEventListener("hashchange", () => { if (me) show().then(() => main.focus()); });
   while (true) {
-    try { await enter(asked); return; } catch (error) {
+    const asked = ask("page/me");
+    asked.catch(() => {});
+    try {
+      if (!spoken) await speak(choice.value);
+      spoken = true;
+      await enter(asked);
+      return;
+    } catch (error) {
       if (error.status === 401) { askForKey(); return; }
-      say(error.message, true);
+      say(error.status ? error.message : t("trying_again"), true);
     }
     await new Promise((go) => setTimeout(go, AGAIN_MS));
-    asked = ask("page/me");
   }
 }
 

@@ -117,7 +117,7 @@ export async function showNow(main, me, [chosen]) {
     own.onerror = () => {
       first = true;
       health.className = "bad";
-      health.textContent = t("no_answer");
+      health.textContent = t("trying_again");
       // A browser tries again by itself, but not after an answer such as a proxy's 502.
       if (own === source && own.readyState === EventSource.CLOSED) again = setTimeout(lookAgain, AGAIN_MS, own);
     };

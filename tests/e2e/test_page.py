@@ -470,6 +470,46 @@ async def test_whoever_asks_for_a_call_again_calls_nobody_twice(
     await opened.get_by_text("session-2").wait_for()
 
 
+async def test_a_name_from_right_to_left_does_not_turn_who_calls_whom_round(
+    alone: tuple[FakeService, Browser],
+) -> None:
+    service, browser = alone
+    page = browser.page
+    name = "\u05d3\u05d5\u05d3"
+    service.add("one").caller_number = name
+    await page.route(
+        "**/calls/old", lambda route: route.fulfill(json={**OLD_CALL, "caller_number": name})
+    )
+    await browser.sign_in()
+    left = """([of, text]) => {
+        const all = document.createTreeWalker(document.querySelector(of), NodeFilter.SHOW_TEXT);
+        let node = all.nextNode();
+        while (!node.data.includes(text)) node = all.nextNode();
+        const range = document.createRange();
+        range.setStart(node, node.data.indexOf(text));
+        range.setEnd(node, node.data.indexOf(text) + 1);
+        return range.getBoundingClientRect().left;
+    }"""
+    for view, heading in (("#now/one", "section h2"), ("#calls/old", "h1")):
+        await go(page, view)
+        await page.locator(heading).get_by_text(name).wait_for()
+        places = [await page.evaluate(left, [heading, text]) for text in (name[0], "\u2192", "+")]
+        assert places == sorted(places)
+
+
+async def test_a_recording_that_is_not_there_says_why(alone: tuple[FakeService, Browser]) -> None:
+    _, browser = alone
+    page = browser.page
+    await browser.sign_in()
+    me = {"name": "x", "scope": "read", "features": {"log": True, "recordings": True}}
+    await page.route("**/page/me", lambda route: route.fulfill(json={**me, "version": "1"}))
+    old = {**OLD_CALL, "recordings": [{"path": "a.wav", "from": 0.0}]}
+    await page.route("**/calls/old", lambda route: route.fulfill(json=old))
+    await go(page, "#calls/old")
+    await page.reload()
+    await page.get_by_text("RECORDINGS_DIR is not set, so there are no recordings.").wait_for()
+
+
 async def test_what_the_network_has_held_back_is_not_heard_over_one_another(
     alone: tuple[FakeService, Browser],
 ) -> None:

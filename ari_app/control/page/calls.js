@@ -1,6 +1,6 @@
 // The history: found by filters; a call opened shows what was said, drawn and heard.
 
-import { act, ask, cell, clock, el, facts, field, line, number, seconds, t, table, time, word } from "./kit.js";
+import { act, ask, cell, clock, el, ends, facts, field, line, number, seconds, t, table, time, word, write } from "./kit.js";
 import { drawCall } from "./picture.js";
 
 const FILTERS = ["text", "number", "agent_id", "trunk", "status", "direction", "from", "to"];
@@ -98,7 +98,13 @@ async function showOne(main, me, id) {
     if (player) line.addEventListener("click", () => { player.currentTime = Math.max(0, turn.at - from); player.play(); });
     return line;
   }));
+  const silent = el("p", { class: "bad", role: "status" });
   if (player) {
+    // A player that cannot play does not say why; whoever gives the recording out does.
+    player.addEventListener("error", async () => {
+      try { await ask(player.src, { headers: { Range: "bytes=0-0" } }); write(silent, t("not_played")); } catch (error) { write(silent, error.message); }
+    });
+    player.addEventListener("loadedmetadata", () => write(silent, ""));
     player.addEventListener("timeupdate", () => {
       (call.turns ?? []).forEach((turn, n) => said.children[n].classList.toggle("at",
         player.currentTime + from >= turn.at && player.currentTime + from < (turn.until ?? turn.at + 1)));
@@ -109,7 +115,7 @@ async function showOne(main, me, id) {
     if (confirm(t("delete_sure"))) act(forget, async () => { await ask(path, { method: "DELETE" }); location.hash = "#calls"; }, t("deleted"));
   });
   main.append(el("p", {}, el("a", { href: "#calls" }, t("back"))),
-    el("h1", {}, `${call.caller_number || (call.direction === "out" ? "" : t("unknown"))} → ${call.called_number}`.trim()), picture, player ?? "",
+    el("h1", {}, ends(call.caller_number, call.called_number, call.direction === "out")), picture, ...(player ? [player, silent] : []),
     el("div", { class: "split" },
       el("section", { class: "card" }, el("h2", {}, t("transcript")), said,
         el("p", {}, ["txt", "vtt", "json"].map((kind) => [el("a", { href: `${path}/transcript?format=${kind}`, download: true }, kind), " "]))),

@@ -145,7 +145,10 @@ export const line = (attributes, ...cells) => el("tr", { role: "row", ...attribu
 
 export const cell = (name, ...children) => el("td", { role: "cell", "data-name": name }, el("div", {}, ...children));
 
+// Who calls whom. A name that is written from right to left does not turn the arrow, and the number behind it, round.
+export const ends = (caller, called, out) => [el("bdi", {}, caller || (out ? "" : t("unknown"))), " → ", el("bdi", {}, called)];
+
 export function facts(pairs) {
   return el("dl", {}, pairs.filter(([, value]) => value !== null && value !== undefined && value !== "")
-    .map(([name, value]) => [el("dt", {}, name), el("dd", {}, String(value))]));
+    .map(([name, value]) => [el("dt", {}, name), el("dd", {}, el("bdi", {}, String(value)))]));
 }

@@ -1,6 +1,6 @@
 // One call as it goes on: what is said, and what may be done.
 
-import { AGAIN_MS, act, ask, clock, eachFrame, el, facts, field, keep, kept, say, seconds, t, whileSeen, word } from "./kit.js";
+import { AGAIN_MS, act, ask, clock, eachFrame, el, ends, facts, field, keep, kept, say, seconds, t, whileSeen, word } from "./kit.js";
 import { listen } from "./listen.js";
 
 const MOST_LINES = 1000;
@@ -35,7 +35,7 @@ export function follow(place, call, me) {
 
   place.hidden = false;
   place.tabIndex = -1;
-  place.replaceChildren(el("h2", {}, `${call.caller || (call.out ? "" : t("unknown"))} → ${call.called}`.trim()), state, supervised,
+  place.replaceChildren(el("h2", {}, ends(call.caller, call.called, call.out)), state, supervised,
     facts([[t("agent"), call.agent], [t("session"), call.id]]), actions.element, over, el("h2", {}, t("transcript")), said);
   show({});
 

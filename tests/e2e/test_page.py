@@ -510,6 +510,30 @@ async def test_a_recording_that_is_not_there_says_why(alone: tuple[FakeService, 
     await page.get_by_text("RECORDINGS_DIR is not set, so there are no recordings.").wait_for()
 
 
+async def test_a_call_that_is_open_is_closed_and_the_keyboard_is_where_it_was(
+    alone: tuple[FakeService, Browser],
+) -> None:
+    service, browser = alone
+    page = browser.page
+    for number in range(40):
+        service.add(f"call-{number}").agent_id = "agent_7401k9x2v3n8e5zbq6hr0mtw4a2b"
+    await browser.sign_in()
+    row = page.locator("tr[data-id=call-3]")
+    await row.locator("button").click()
+    agent = await row.locator("td").nth(2).bounding_box()
+    assert agent is not None
+    assert agent["height"] < 40, "its name is in one line, beside the open call too"
+    await page.get_by_role("button", name="Close").press("Enter")
+    await page.locator("section").wait_for(state="hidden")
+    await row.locator("button:focus").wait_for()
+    assert page.url.endswith("#now")
+    assert await page.locator(".chosen").count() == 0
+    await page.set_viewport_size({"width": 360, "height": 740})
+    await row.locator("button").press("Enter")
+    await page.get_by_role("button", name="Close").click()
+    await row.locator("button:focus").wait_for()
+
+
 async def test_what_the_network_has_held_back_is_not_heard_over_one_another(
     alone: tuple[FakeService, Browser],
 ) -> None:

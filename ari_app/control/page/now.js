@@ -31,7 +31,19 @@ export async function showNow(main, me, [chosen]) {
     panel?.close();
     for (const row of rows.values()) row.element.classList.toggle("chosen", row.call.id === call.id);
     history.replaceState(null, "", `#now/${encodeURIComponent(call.id)}`);
-    panel = follow(opened, call, me);
+    panel = follow(opened, call, me, () => shut(call.id));
+  }
+
+  // The keyboard goes back to where it came from.
+  function shut(id) {
+    panel.close();
+    panel = null;
+    opened.hidden = true;
+    opened.replaceChildren();
+    history.replaceState(null, "", "#now");
+    const row = rows.get(id);
+    row?.element.classList.remove("chosen");
+    (row?.button ?? main.closest("main")).focus();
   }
 
   // Where it was asked for by hand, the keyboard goes to it too, and a small screen scrolls there.

@@ -15,8 +15,8 @@ export function supervision(call) {
   ].filter(Boolean).join(" · ");
 }
 
-// Show a call; `update` takes what is known of it anew, `again` makes a new connection, `close` ends it.
-export function follow(place, call, me) {
+// Show a call; `shut` is called when somebody has seen enough of it. Of what comes back `update` takes what is known of it anew, `again` makes a new connection, `close` ends it.
+export function follow(place, call, me, shut) {
   const said = el("div", { class: "said", tabindex: "0", role: "log", "aria-label": t("transcript") });
   const state = el("p", {});
   const supervised = el("p", { class: "soft" });
@@ -35,7 +35,8 @@ export function follow(place, call, me) {
 
   place.hidden = false;
   place.tabIndex = -1;
-  place.replaceChildren(el("h2", {}, ends(call.caller, call.called, call.out)), state, supervised,
+  const close = shut && el("button", { class: "plain", type: "button", onclick: shut }, t("close"));
+  place.replaceChildren(el("div", { class: "head" }, el("h2", {}, ends(call.caller, call.called, call.out)), close), state, supervised,
     facts([[t("agent"), call.agent], [t("session"), call.id]]), actions.element, over, el("h2", {}, t("transcript")), said);
   show({});
 

@@ -33,10 +33,10 @@ from ari_app.line.asterisk.ari.client import Client
 from ari_app.line.asterisk.ari.errors import AriError
 from ari_app.line.asterisk.ari.socket import SocketState
 from ari_app.line.asterisk.cleanup import GIVE_BACK_SECONDS, Mender
-from ari_app.line.asterisk.names import machine_name, media_channel_id
+from ari_app.line.asterisk.names import machine_name, media_channel_id, worker_app
 from ari_app.process.loop import Soon, cancelled
 from ari_app.process.opening import Opened
-from ari_app.settings import Settings, split_host_port
+from ari_app.settings import MOST_WORKERS, Settings, split_host_port
 
 log = structlog.get_logger(__name__)
 
@@ -266,7 +266,9 @@ class Fleet(Opened):
         """Give a channel to another machine; see `ari_app.front.distributor.OtherFronts`."""
         targets = self.member.targets()
         app = self._settings.ari_app
-        placed_by = [each for each in targets if channel.startswith(f"{app}.{each.name}.")]
+        placed_by = []
+        if channel.startswith(f"{app}."):
+            placed_by = [each for each in targets if channel.startswith(self._placed_by(each))]
         for machine in placed_by or targets:
             self.member.gave(machine)
             if machine.name == self.member.name:
@@ -282,6 +284,15 @@ class Fleet(Opened):
             if status == _GONE:
                 return None
         return False
+
+    def _apps_of(self, machine: Machine) -> list[str]:
+        """Return the names that the applications of a machine's workers may have."""
+        numbers = range(1, MOST_WORKERS + 1)
+        return [worker_app(self._settings.ari_app, each, machine.name) for each in numbers]
+
+    def _placed_by(self, machine: Machine) -> tuple[str, ...]:
+        """Return what the ids of the channels begin with that a machine has placed."""
+        return tuple(f"{each}-" for each in self._apps_of(machine))
 
     async def _arrival(self, request: web.Request) -> web.Response:
         """Take a channel in that the front has given to this machine."""
@@ -355,8 +366,8 @@ class Fleet(Opened):
         if gone.given_back > surely:
             return
         gone.given_back += 1
-        prefix = f"{self._settings.ari_app}.{gone.machine.name}."
-        apps = [each.name for each in await ari.applications.list() if each.name.startswith(prefix)]
+        known = self._apps_of(gone.machine)
+        apps = [each.name for each in await ari.applications.list() if each.name in known]
         log.warning("calls_of_machine_given_back", machine=gone.machine.name, applications=apps)
         for app in apps:
             if surely:

@@ -141,12 +141,18 @@ def machine_name() -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())
 
 
-def worker_app(app: str, number: int) -> str:
+def worker_app(app: str, number: int, machine: str | None = None) -> str:
     """Return the name of a worker's application, beside that which the dialplan names.
 
-    It holds this machine's name, for several machines may serve one Asterisk.
+    It holds its machine's name, for several machines may serve one Asterisk. Where that is long it
+    is cut, so an application is compared with this name, and never with the beginning of one.
+
+    Args:
+        app: The application that the dialplan names.
+        number: The worker's.
+        machine: The worker's machine; None: this one.
     """
-    name, ending = f"{app}.{machine_name()}", f".{number}"
+    name, ending = f"{app}.{machine or machine_name()}", f".{number}"
     if len(name + ending) > _MOST_LETTERS:
         mark = hashlib.sha256(name.encode()).hexdigest()[:8]
         name = f"{name[: _MOST_LETTERS - len(ending) - 9]}-{mark}"

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import AsyncMock
 
 import pytest
 
-from ari_app.control.http.relay import Relay
+from ari_app.control.cluster.view import Machine
+from ari_app.control.http.relay import Relay, WorkerAway
 from ari_app.control.workers.hub import Hub
 from ari_app.control.workers.roster import Worker
+from ari_app.front import machines
 from ari_app.front.distributor import Distributor
 from ari_app.front.machines import Fleet
 from ari_app.line.asterisk.ari.socket import SocketState
+from ari_app.line.asterisk.names import placed_channel_id, worker_app
 from ari_app.records.record import CallRecord
 from ari_app.settings import Settings
 from tests.unit.control.cluster.fake_store import FakeLink, FakeStore
@@ -148,3 +153,42 @@ async def test_what_was_deleted_while_a_machine_was_away_waits_for_its_workers(
         worker.link(hub)
         await asyncio.sleep(5)
     assert heard == [(f"call-{number}", [f"{number}.wav"]) for number in range(3)]
+
+
+@pytest.mark.parametrize("name", ["b", "bridge-01-voice-eu-central-1-callcentre-example-internal"])
+async def test_a_machine_is_known_by_its_workers_applications_however_long_its_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    fleet, _, _ = await fleet_of(monkeypatch, tmp_path)
+    other = Machine(name, "run", "http://127.0.0.1:1", "an-asterisk", room=1, ready=True)
+    app = worker_app("voice-agent", 2, name)
+    full = replace(other, name="a-machine-with-more-room", room=9)
+    monkeypatch.setattr(fleet.member, "targets", lambda: [full, other])
+    asked: list[str] = []
+
+    async def post(to: Machine, path: str, body: object, seconds: float) -> int:
+        asked.append(to.name)
+        return 200
+
+    monkeypatch.setattr(fleet._machines, "post", post)
+    assert await fleet.give(placed_channel_id(app, "s1"), [])
+    assert asked == [name], "whoever has placed a call gets it back"
+
+    mended: list[str] = []
+
+    class FakeMender:
+        def __init__(self, ari: object, app: str, amd_context: str) -> None:
+            self.app = app
+
+        async def mend(self, *, expected: bool, patience: float) -> None:
+            mended.append(self.app)
+
+    monkeypatch.setattr(machines, "Mender", FakeMender)
+    theirs = [worker_app("voice-agent", 1, full.name), app, "voice-agent"]
+    found = AsyncMock(return_value=[SimpleNamespace(name=each) for each in theirs])
+    ari = SimpleNamespace(applications=SimpleNamespace(list=found))
+    monkeypatch.setattr(fleet._machines, "get", AsyncMock(side_effect=WorkerAway))
+    gone = machines._Gone(other, 0.0)
+    for _ in range(2):
+        await fleet._look_after(cast(Any, ari), gone, 0.0)
+    assert mended == [app]

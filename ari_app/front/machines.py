@@ -62,14 +62,21 @@ class _Gone:
 
     Attributes:
         since: When that was found.
+        silent_since: When it first did not answer over HTTP either; None: it does.
         missed: How often in a row it did not answer.
-        given_back: Its calls were given back, so often.
+        given_back: Its calls were given back, so often since it was silent.
     """
 
     machine: Machine
     since: float
+    silent_since: float | None = None
     missed: int = 0
     given_back: int = 0
+
+    @property
+    def is_done(self) -> bool:
+        """Whether its calls were given back for good."""
+        return self.given_back > 1
 
 
 class Fleet(Opened):
@@ -345,9 +352,12 @@ class Fleet(Opened):
             await asyncio.sleep(_ASK_SECONDS)
             now = asyncio.get_running_loop().time()
             for name, gone in tuple(self._gone.items()):
-                if name in self.member.view.machines or now - gone.since > _FORGET_SECONDS:
+                ours = self.member.lease.is_ours and gone.machine.asterisk == self._asterisk
+                # One that is only cut off from the store has calls for as long as it answers.
+                old = now - gone.since > _FORGET_SECONDS and not (ours and not gone.is_done)
+                if old or name in self.member.view.machines:
                     del self._gone[name]
-                elif self.member.lease.is_ours and gone.machine.asterisk == self._asterisk:
+                elif ours:
                     with contextlib.suppress(AriError):
                         await self._look_after(ari, gone, now)
 
@@ -357,30 +367,33 @@ class Fleet(Opened):
             await self._machines.get(gone.machine, _LIVE_PATH, _ASK_SECONDS)
         except WorkerAway:
             gone.missed += 1
+            if gone.silent_since is None:
+                gone.silent_since = now
         else:
             # Cut off from the store alone: its calls talk on.
-            gone.missed = 0
-        if gone.missed < _MISSED_LOOKS:
+            gone.silent_since, gone.missed, gone.given_back = None, 0, 0
+        if gone.silent_since is None or gone.missed < _MISSED_LOOKS:
             return
-        surely = now - gone.since > _SURELY_GONE_SECONDS
+        surely = now - gone.silent_since > _SURELY_GONE_SECONDS
         if gone.given_back > surely:
             return
-        gone.given_back += 1
         known = self._apps_of(gone.machine)
         apps = [each.name for each in await ari.applications.list() if each.name in known]
         log.warning("calls_of_machine_given_back", machine=gone.machine.name, applications=apps)
         for app in apps:
-            if surely:
-                await self._end_sound(ari, app)
             async with ari_client(self._settings, app) as theirs:
                 mender = Mender(theirs, app, self._settings.amd_context)
+                if surely:
+                    await self._end_sound(mender, app)
                 await mender.mend(expected=True, patience=GIVE_BACK_SECONDS)
+        # Only now: where Asterisk could not be asked, it is asked again.
+        gone.given_back += 1
 
-    async def _end_sound(self, ari: Client, app: str) -> None:
-        for channel in await ari.channels.list():
-            if channel.id.startswith(media_channel_id(app, "")):
-                with contextlib.suppress(AriError):
-                    await ari.channels.hangup(channel.id)
+    async def _end_sound(self, mender: Mender, app: str) -> None:
+        stock = await mender.take_stock(())
+        for name in stock.obscure.union(channel.id for channel in stock.channels):
+            if name.startswith(media_channel_id(app, "")):
+                await mender.remove_channel(name)
 
     # --- what was deleted
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 from unittest.mock import AsyncMock
 
 import pytest
@@ -18,8 +19,10 @@ from ari_app.control.workers.roster import Worker
 from ari_app.front import machines
 from ari_app.front.distributor import Distributor
 from ari_app.front.machines import Fleet
+from ari_app.line.asterisk.ari.errors import AriError, AriUnavailable
 from ari_app.line.asterisk.ari.socket import SocketState
-from ari_app.line.asterisk.names import placed_channel_id, worker_app
+from ari_app.line.asterisk.cleanup import Stock
+from ari_app.line.asterisk.names import media_channel_id, placed_channel_id, worker_app
 from ari_app.records.record import CallRecord
 from ari_app.settings import Settings
 from tests.unit.control.cluster.fake_store import FakeLink, FakeStore
@@ -155,9 +158,42 @@ async def test_what_was_deleted_while_a_machine_was_away_waits_for_its_workers(
     assert heard == [(f"call-{number}", [f"{number}.wav"]) for number in range(3)]
 
 
+class FakeMender:
+    """Gives back what an application has left in Asterisk, or ends its sound."""
+
+    done: ClassVar[list[str]]
+
+    def __init__(self, ari: object, app: str, amd_context: str) -> None:
+        self.app = app
+
+    async def mend(self, *, expected: bool, patience: float) -> None:
+        self.done.append(f"mended {self.app}")
+
+    async def take_stock(self, calls: object) -> Stock:
+        return Stock((), frozenset({media_channel_id(self.app, "s1"), "1.1"}), (), frozenset())
+
+    async def remove_channel(self, name: str) -> None:
+        self.done.append(f"ended {name}")
+
+
+@pytest.fixture
+def mended(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was done in Asterisk for a machine that is gone."""
+    monkeypatch.setattr(machines, "Mender", FakeMender)
+    done: list[str] = []
+    monkeypatch.setattr(FakeMender, "done", done, raising=False)
+    return done
+
+
+def asterisk_with(*apps: str) -> Any:
+    """An Asterisk in which these applications are."""
+    found = AsyncMock(return_value=[SimpleNamespace(name=each) for each in apps])
+    return SimpleNamespace(applications=SimpleNamespace(list=found))
+
+
 @pytest.mark.parametrize("name", ["b", "bridge-01-voice-eu-central-1-callcentre-example-internal"])
 async def test_a_machine_is_known_by_its_workers_applications_however_long_its_name(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mended: list[str], name: str
 ) -> None:
     fleet, _, _ = await fleet_of(monkeypatch, tmp_path)
     other = Machine(name, "run", "http://127.0.0.1:1", "an-asterisk", room=1, ready=True)
@@ -174,21 +210,44 @@ async def test_a_machine_is_known_by_its_workers_applications_however_long_its_n
     assert await fleet.give(placed_channel_id(app, "s1"), [])
     assert asked == [name], "whoever has placed a call gets it back"
 
-    mended: list[str] = []
-
-    class FakeMender:
-        def __init__(self, ari: object, app: str, amd_context: str) -> None:
-            self.app = app
-
-        async def mend(self, *, expected: bool, patience: float) -> None:
-            mended.append(self.app)
-
-    monkeypatch.setattr(machines, "Mender", FakeMender)
-    theirs = [worker_app("voice-agent", 1, full.name), app, "voice-agent"]
-    found = AsyncMock(return_value=[SimpleNamespace(name=each) for each in theirs])
-    ari = SimpleNamespace(applications=SimpleNamespace(list=found))
     monkeypatch.setattr(fleet._machines, "get", AsyncMock(side_effect=WorkerAway))
+    ari = asterisk_with(worker_app("voice-agent", 1, full.name), app, "voice-agent")
     gone = machines._Gone(other, 0.0)
     for _ in range(2):
-        await fleet._look_after(cast(Any, ari), gone, 0.0)
-    assert mended == [app]
+        await fleet._look_after(ari, gone, 0.0)
+    assert mended == [f"mended {app}"]
+
+
+async def test_a_machine_that_is_gone_is_looked_after_as_soon_as_asterisk_can_be_asked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mended: list[str]
+) -> None:
+    fleet, _, _ = await fleet_of(monkeypatch, tmp_path)
+    away = AsyncMock(return_value=(200, b""))
+    monkeypatch.setattr(fleet._machines, "get", away)
+    app = worker_app("voice-agent", 1, "b")
+    ari = asterisk_with(app)
+    gone = machines._Gone(Machine("b", "run", "http://127.0.0.1:1"), 0.0)
+
+    async def look(now: float) -> list[str]:
+        with contextlib.suppress(AriError):
+            await fleet._look_after(ari, gone, now)
+        done, mended[:] = list(mended), []
+        return done
+
+    assert await look(100.0) == [], "it is cut off from the store alone"
+    away.side_effect = WorkerAway
+    assert await look(100.5) == []
+    ari.applications.list.side_effect = AriUnavailable("Asterisk is away")
+    assert [*await look(101.0), *await look(110.0), *await look(120.0)] == []
+    ari.applications.list.side_effect = None
+    ended = [f"ended {media_channel_id(app, 's1')}", f"mended {app}"]
+    assert await look(130.0) == ended
+    assert await look(130.5) == ended
+    assert gone.is_done
+    assert await look(131.0) == []
+    away.side_effect = None
+    await look(132.0)
+    away.side_effect = WorkerAway
+    assert [*await look(133.0), *await look(133.5)] == [f"mended {app}"]
+    assert await look(134.0) == [], "one that still holds its sound may only be slow"
+    assert await look(142.0) == ended

@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 import shutil
+import wave
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -532,6 +533,47 @@ async def test_a_call_that_is_open_is_closed_and_the_keyboard_is_where_it_was(
     await row.locator("button").press("Enter")
     await page.get_by_role("button", name="Close").click()
     await row.locator("button:focus").wait_for()
+
+
+async def test_a_recording_in_parts_is_heard_from_its_first_to_its_last(
+    alone: tuple[FakeService, Browser], tmp_path: Path
+) -> None:
+    _, browser = alone
+    page = browser.page
+    await browser.sign_in()
+    me = {"name": "x", "scope": "read", "features": {"log": True, "recordings": True}}
+    await page.route("**/page/me", lambda route: route.fulfill(json={**me, "version": "1"}))
+    turns = [
+        {"who": "agent", "at": at, "until": at + 1, "text": text}
+        for at, text in ((0.0, "First."), (6.0, "Second."))
+    ]
+    parts = [{"path": "a.wav", "from": 0.0}, {"path": "a.2.wav", "from": 5.0}]
+    old = {**OLD_CALL, "turns": turns, "recordings": parts}
+    await page.route("**/calls/old", lambda route: route.fulfill(json=old))
+    sound = tmp_path / "a.wav"
+    with wave.open(str(sound), "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes(bytes(2 * 16000))
+    asked: list[str] = []
+
+    async def part(route: Route) -> None:
+        asked.append(route.request.url.rpartition("=")[2])
+        await route.fulfill(path=sound, content_type="audio/wav")
+
+    await page.route("**/calls/old/recording?part=*", part)
+    await go(page, "#calls/old")
+    await page.reload()
+    links = await page.get_by_role("link", name="Download recording").all_inner_texts()
+    assert links == ["Download recording 1", "Download recording 2"]
+    await page.get_by_text("Second.", exact=True).click()
+    await page.locator(".said .at").get_by_text("Second.").wait_for()
+    choice = page.get_by_label("Part")
+    assert await choice.locator("option:checked").inner_text() == "2 of 2, from 0:05"
+    await choice.select_option("0")
+    await page.locator(".said .at").get_by_text("First.").wait_for()
+    # It goes on with the second part.
+    await page.locator(".said .at").get_by_text("Second.").wait_for()
+    assert set(asked) == {"1", "2"}
 
 
 async def test_what_the_network_has_held_back_is_not_heard_over_one_another(

@@ -84,38 +84,64 @@ function soundOf({ sound, response_times: waits = [] }) {
   ];
 }
 
+// Plays a recording of one part or several, which follow one another; times are those of the call, in seconds.
+function makePlayer(address, parts) {
+  const element = el("audio", { controls: true, preload: "metadata", "aria-label": t("recording") });
+  const silent = el("p", { class: "bad", role: "status" });
+  const choice = el("select", {}, parts.map((part, n) => el("option", { value: n }, t("part_of", { n: n + 1, all: parts.length, from: clock(part.from) }))));
+  let now = 0;
+  const from = () => parts[now].from ?? 0;
+  function load(n) {
+    now = n;
+    choice.value = n;
+    element.src = address(n);
+  }
+  // Where it cannot, "error" says why.
+  const play = () => element.play().catch(() => {});
+  choice.addEventListener("change", () => { load(Number(choice.value)); play(); });
+  element.addEventListener("ended", () => { if (now + 1 < parts.length) { load(now + 1); play(); } });
+  // A player that cannot play does not say why; whoever gives the recording out does.
+  element.addEventListener("error", async () => {
+    try { await ask(element.src, { headers: { Range: "bytes=0-0" } }); write(silent, t("not_played")); } catch (error) { write(silent, error.message); }
+  });
+  element.addEventListener("loadedmetadata", () => write(silent, ""));
+  load(0);
+  return {
+    elements: [element, parts.length > 1 ? field(t("part"), choice) : "", silent],
+    at: () => element.currentTime + from(),
+    seek(at) {
+      const n = Math.max(0, parts.findLastIndex((part) => (part.from ?? 0) <= at));
+      if (n !== now) load(n);
+      element.currentTime = Math.max(0, at - from());
+    },
+    play,
+    follow: (work) => element.addEventListener("timeupdate", work),
+  };
+}
+
 async function showOne(main, me, id) {
   const path = `calls/${encodeURIComponent(id)}`;
   const call = await ask(path);
-  const recordings = call.recordings ?? [];
-  const player = me.features.recordings && recordings.length
-    ? el("audio", { controls: true, preload: "metadata", src: `${path}/recording`, "aria-label": t("recording") }) : null;
-  const from = recordings[0]?.from ?? 0;
-  const picture = drawCall(call, player, from);
+  const parts = me.features.recordings ? call.recordings ?? [] : [];
+  const address = (n) => `${path}/recording?part=${n + 1}`;
+  const player = parts.length ? makePlayer(address, parts) : null;
+  const picture = drawCall(call, player);
   const said = el("div", { class: "said", tabindex: "0", "aria-label": t("transcript") }, (call.turns ?? []).map((turn) => {
     const line = el("p", { class: turn.who }, el("time", {}, clock(turn.at)), el("b", {}, `${word("who", turn.who)}: `),
       el("bdi", {}, turn.text), turn.interrupted ? el("span", { class: "soft" }, ` (${t("interrupted")}`, turn.heard ? [": ", el("bdi", {}, turn.heard)] : null, ")") : null);
-    if (player) line.addEventListener("click", () => { player.currentTime = Math.max(0, turn.at - from); player.play(); });
+    if (player) line.addEventListener("click", () => { player.seek(turn.at); player.play(); });
     return line;
   }));
-  const silent = el("p", { class: "bad", role: "status" });
-  if (player) {
-    // A player that cannot play does not say why; whoever gives the recording out does.
-    player.addEventListener("error", async () => {
-      try { await ask(player.src, { headers: { Range: "bytes=0-0" } }); write(silent, t("not_played")); } catch (error) { write(silent, error.message); }
-    });
-    player.addEventListener("loadedmetadata", () => write(silent, ""));
-    player.addEventListener("timeupdate", () => {
-      (call.turns ?? []).forEach((turn, n) => said.children[n].classList.toggle("at",
-        player.currentTime + from >= turn.at && player.currentTime + from < (turn.until ?? turn.at + 1)));
-    });
-  }
+  player?.follow(() => {
+    const at = player.at();
+    (call.turns ?? []).forEach((turn, n) => said.children[n].classList.toggle("at", at >= turn.at && at < (turn.until ?? turn.at + 1)));
+  });
   const forget = el("button", { class: "bad", type: "button" }, t("delete"));
   forget.addEventListener("click", () => {
     if (confirm(t("delete_sure"))) act(forget, async () => { await ask(path, { method: "DELETE" }); location.hash = "#calls"; }, t("deleted"));
   });
   main.append(el("p", {}, el("a", { href: "#calls" }, t("back"))),
-    el("h1", {}, ends(call.caller_number, call.called_number, call.direction === "out")), picture, ...(player ? [player, silent] : []),
+    el("h1", {}, ends(call.caller_number, call.called_number, call.direction === "out")), picture, ...(player?.elements ?? []),
     el("div", { class: "split" },
       el("section", { class: "card" }, el("h2", {}, t("transcript")), said,
         el("p", {}, ["txt", "vtt", "json"].map((kind) => [el("a", { href: `${path}/transcript?format=${kind}`, download: true }, kind), " "]))),
@@ -130,5 +156,5 @@ async function showOne(main, me, id) {
           `${clock(tool.at)} ${tool.name} · ${seconds(tool.seconds)} s · ${tool.result ?? ""}`))) : el("p", { class: "soft" }, t("none")),
         supervised(call),
         (call.webhooks ?? []).length ? [el("h2", {}, t("webhooks")), el("ul", {}, call.webhooks.map((one) => el("li", {}, `${one.event ?? one.type ?? ""} · ${one.state ?? one.status ?? ""}`)))] : null,
-        el("p", { class: "row" }, player ? el("a", { href: `${path}/recording`, download: true }, t("download")) : null, me.scope === "admin" ? forget : null))));
+        el("p", { class: "row" }, parts.map((_, n) => el("a", { href: address(n), download: true }, t("download"), parts.length > 1 ? ` ${n + 1}` : null)), me.scope === "admin" ? forget : null))));
 }

@@ -5,9 +5,8 @@ import { clock, el, t, word } from "./kit.js";
 // On a telephone the picture is drawn narrower, so that its words can still be read.
 const isNarrow = () => matchMedia("(max-width: 52rem)").matches;
 
-// Both voices, interruptions, tools and keys of a call over its time; a line follows the player, whose
-// recording begins `from` seconds after the call.
-export function drawCall(call, player, from) {
+// Both voices, interruptions, tools and keys of a call over its time; a line follows the player.
+export function drawCall(call, player) {
   const [width, most] = isNarrow() ? [400, 5] : [1000, 12];
   const length = Math.max(1, call.seconds ?? 0, ...(call.turns ?? []).map((turn) => turn.until ?? turn.at));
   const x = (at) => 60 + (at / length) * (width - 70);
@@ -34,14 +33,15 @@ export function drawCall(call, player, from) {
     parts.push(el("svg:line", { class: "mark", x1: x(tool.at), x2: x(tool.at), y1: 90, y2: 104 }), el("svg:text", { x: x(tool.at) + 3, y: 101 }, tool.name));
   }
   for (const key of call.keys ?? []) parts.push(el("svg:text", { x: x(key.at), y: 10 }, key.digits));
-  const place = el("svg:line", { class: "place", x1: x(from), x2: x(from), y1: 10, y2: 104, visibility: player ? "visible" : "hidden" });
+  const place = el("svg:line", { class: "place", y1: 10, y2: 104, visibility: player ? "visible" : "hidden" });
   const picture = el("svg:svg", { class: "picture", viewBox: `0 0 ${width} 124`, role: "img", "aria-label": t("picture_of", { seconds: clock(length) }) }, parts.flat(), place);
   if (player) {
-    const follow = () => { for (const end of ["x1", "x2"]) place.setAttribute(end, x(player.currentTime + from)); };
-    player.addEventListener("timeupdate", follow);
+    const follow = () => { for (const end of ["x1", "x2"]) place.setAttribute(end, x(player.at())); };
+    player.follow(follow);
+    follow();
     picture.addEventListener("click", (event) => {
       const box = picture.getBoundingClientRect();
-      player.currentTime = Math.max(0, (((event.clientX - box.left) / box.width) * width - 60) / (width - 70) * length - from);
+      player.seek((((event.clientX - box.left) / box.width) * width - 60) / (width - 70) * length);
       follow();
     });
   }

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from http import HTTPStatus
@@ -123,6 +124,7 @@ class FrontHandlers:
         ours: dict[str, Handler] = {
             "initiate_call": self.initiate_call,
             "end_call": self.end_call,
+            "get_recording": self.get_recording,
             "list_sessions": self.list_sessions,
             "live": self.live,
             "ready": self.ready,
@@ -147,6 +149,22 @@ class FrontHandlers:
         """Give the connection to the worker that has the call."""
         there = await self._who_has(request.match_info.get("session_id", ""))
         return there.relay.pass_on(request, there.to)
+
+    async def get_recording(self, request: web.Request) -> web.StreamResponse:
+        """Give out a recording, whichever machine has the file."""
+        there = await self._who_has(request.match_info["session_id"])
+        if self._elsewhere is not None and not await self._gives(request, there):
+            others = self._elsewhere.all()
+            give = await asyncio.gather(*(self._gives(request, each) for each in others))
+            there = next(itertools.compress(others, give), there)
+        return await there.relay.answer(request, there.to, b"")
+
+    async def _gives(self, request: web.Request, there: There[Any]) -> bool:
+        """Return whether a worker, or a machine, would give out what a request asks for."""
+        try:
+            return await there.relay.would_give(request, there.to, _ASK_SECONDS)
+        except WorkerAway:
+            return False
 
     async def way_in(self, request: web.Request) -> web.StreamResponse:
         """Serve what a way in serves, which checks by itself who comes."""

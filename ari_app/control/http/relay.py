@@ -162,6 +162,19 @@ class Relay(abc.ABC, Generic[To]):
         async with self._asked(request, to, body, without) as response:
             return response.status, _headers(response), await response.read()
 
+    async def would_give(self, request: web.Request, to: To, seconds: float) -> bool:
+        """Return whether a worker has what a request asks for; nothing of it is sent.
+
+        Raises:
+            WorkerAway: It does not answer in time.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                async with self._asked(request, to, b"", method=hdrs.METH_HEAD) as response:
+                    return response.ok
+        except TimeoutError:
+            raise WorkerAway from None
+
     async def answer(
         self, request: web.Request, to: To, body: bytes | aiohttp.StreamReader
     ) -> web.StreamResponse:
@@ -172,7 +185,9 @@ class Relay(abc.ABC, Generic[To]):
         """
         async with self._asked(request, to, body) as response:
             length = response.content_length
-            if length is not None and length <= _PIECE:
+            # The length that a HEAD is answered with is that of a body which does not come.
+            is_head = request.method == hdrs.METH_HEAD
+            if length is not None and length <= _PIECE and not is_head:
                 answered = web.Response(status=response.status, body=await response.read())
                 _copy(response, answered)
                 return answered
@@ -181,7 +196,7 @@ class Relay(abc.ABC, Generic[To]):
             if length is not None:
                 passed.content_length = length
             await passed.prepare(request)
-            if request.method != hdrs.METH_HEAD:
+            if not is_head:
                 try:
                     async for piece in response.content.iter_chunked(_PIECE):
                         await passed.write(piece)
@@ -199,11 +214,12 @@ class Relay(abc.ABC, Generic[To]):
         to: To,
         body: bytes | aiohttp.StreamReader,
         without: str = "",
+        method: str = "",
     ) -> _Asked:
         return _Asked(
             request,
             self._session(to).request(
-                request.method,
+                method or request.method,
                 self._url(to, request.raw_path),
                 headers=_to_worker(request, without),
                 data=body or None,

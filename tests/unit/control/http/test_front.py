@@ -9,7 +9,8 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import annotated_types
 import orjson
@@ -42,6 +43,7 @@ from ari_app.control.workers.folder import Folder
 from ari_app.control.workers.hub import Hub
 from ari_app.control.workers.merged import FrontMetrics
 from ari_app.control.workers.roster import Roster, Worker
+from ari_app.records.recording.archive import RecordingArchive
 from ari_app.settings import Settings
 from lab.web import serving
 from linekit.listener import ConnectionLimits, listening
@@ -724,6 +726,37 @@ async def test_what_a_machine_told_stays_until_it_tells_again() -> None:
     assert set(mirror.rows) == {"one", "two"}
     mirror.take({"calls": [{"id": "two"}], "gone": [], **rest})
     assert set(mirror.rows) == {"two"}
+
+
+def record(office: Office, folder: Path, session_id: str, heard: bytes) -> None:
+    """Let a machine have the recording of a call that is over."""
+    file = folder / f"{session_id}.wav"
+    file.write_bytes(heard)
+    archive = SimpleNamespace(
+        parts=lambda asked: [{"path": file.name}] if asked == session_id else [],
+        is_busy=lambda asked: False,
+        find=lambda path: (file, file.stat()),
+    )
+    for service in office.services:
+        service.recordings = cast(RecordingArchive, archive)
+
+
+async def test_a_recording_is_had_at_any_machine_whichever_has_its_file(tmp_path: Path) -> None:
+    async with machines("one", "two", "three") as made:
+        (one, _), (two, fellows), _ = made.values()
+        record(one, tmp_path, "of-one", b"one")
+        record(two, tmp_path, "of-two", b"0123456789")
+        some = {"Range": "bytes=2-4"}
+        for office, _ in made.values():
+            async with office.http.get("/calls/of-two/recording", headers=some) as response:
+                assert (response.status, await response.read()) == (206, b"234")
+            async with office.http.head("/calls/of-two/recording") as response:
+                assert (response.status, response.content_length) == (200, 10)
+            async with office.http.get("/calls/of-nobody/recording") as response:
+                assert (response.status, (await response.json())["code"]) == (404, "no_recording")
+        fellows.gone.add("one")
+        async with two.http.get("/calls/of-one/recording") as response:
+            assert response.status == 404
 
 
 async def wish(office: Office) -> tuple[int, str | None]:

@@ -576,6 +576,45 @@ async def test_a_recording_in_parts_is_heard_from_its_first_to_its_last(
     assert set(asked) == {"1", "2"}
 
 
+async def test_whoever_has_looked_at_a_call_comes_back_to_what_was_looked_for(
+    alone: tuple[FakeService, Browser],
+) -> None:
+    _, browser = alone
+    page = browser.page
+    await browser.sign_in()
+    me = {"name": "x", "scope": "read", "features": {"log": True, "recordings": False}}
+    await page.route("**/page/me", lambda route: route.fulfill(json={**me, "version": "1"}))
+    await page.route("**/calls/old", lambda route: route.fulfill(json=OLD_CALL))
+    one = {**OLD_CALL, "score": None, "reason": "", "agent_id": "agent_7"}
+    asked: list[str] = []
+
+    async def answer(route: Route) -> None:
+        asked.append(route.request.url.partition("?")[2])
+        await route.fulfill(json={"calls": [one], "cursor": "next"})
+
+    await page.route("**/calls?*", answer)
+    await go(page, "#calls")
+    await page.reload()
+    await page.locator("tbody a").wait_for()
+    asked.clear()
+    words, clear = page.get_by_label("Words"), page.get_by_role("button", name="Clear")
+    await words.fill("invoice")
+    assert await clear.is_hidden()
+    await page.get_by_role("button", name="Search").click()
+    await clear.wait_for()
+    await page.get_by_label("Trunk").fill("not looked for yet")
+    await page.get_by_role("button", name="More").click()
+    await page.locator("tbody tr").nth(1).wait_for()
+    await page.locator("tbody a").first.click()
+    await page.get_by_role("link", name="Back to the list").click()
+    await clear.wait_for()
+    assert await words.input_value() == "invoice"
+    await clear.click()
+    await clear.wait_for(state="hidden")
+    words_asked = "limit=50&text=invoice"
+    assert asked == [words_asked, f"{words_asked}&cursor=next", words_asked, "limit=50"]
+
+
 async def test_what_the_network_has_held_back_is_not_heard_over_one_another(
     alone: tuple[FakeService, Browser],
 ) -> None:

@@ -5,13 +5,18 @@ import { drawCall } from "./picture.js";
 
 const FILTERS = ["text", "number", "agent_id", "trunk", "status", "direction", "from", "to"];
 
+// What was looked for last: whoever has opened a call comes back to the same list.
+let lookedFor = {};
+
 export async function showCalls(main, me, [id]) {
   return id ? await showOne(main, me, id) : await showList(main);
 }
 
 async function showList(main) {
   const inputs = Object.fromEntries(FILTERS.map((name) => [name, input(name)]));
+  for (const [name, value] of Object.entries(lookedFor)) inputs[name].value = value;
   const button = el("button", {}, t("search"));
+  const clear = el("button", { class: "plain", type: "button" }, t("clear"));
   const more = el("button", { class: "plain", type: "button", hidden: true }, t("more"));
   const heads = [t("when"), t("caller"), t("called"), t("agent"), t("outcome"), t("duration"), t("sound")];
   const list = table(heads, []);
@@ -22,10 +27,14 @@ async function showList(main) {
   async function load(anew) {
     const own = turn += 1;
     // There is no more of what is no longer looked for.
-    if (anew) more.hidden = true;
+    if (anew) {
+      more.hidden = true;
+      lookedFor = Object.fromEntries(Object.entries(inputs).map(([name, one]) => [name, one.value]));
+      clear.hidden = !Object.values(lookedFor).some(Boolean);
+    }
     const query = new URLSearchParams({ limit: "50" });
-    for (const [name, one] of Object.entries(inputs)) {
-      if (one.value) query.set(name, one.type === "datetime-local" ? new Date(one.value).toISOString() : one.value);
+    for (const [name, value] of Object.entries(lookedFor)) {
+      if (value) query.set(name, inputs[name].type === "datetime-local" ? new Date(value).toISOString() : value);
     }
     if (!anew && cursor) query.set("cursor", cursor);
     const page = await ask(`calls?${query}`);
@@ -39,8 +48,13 @@ async function showList(main) {
   }
 
   more.addEventListener("click", () => act(more, () => load(false)));
+  clear.addEventListener("click", () => {
+    for (const one of Object.values(inputs)) one.value = "";
+    inputs.text.focus();
+    act(button, () => load(true));
+  });
   main.append(el("h1", {}, t("calls")), el("form", { class: "row", role: "search", onsubmit: (event) => { event.preventDefault(); act(button, () => load(true)); } },
-    FILTERS.map((name) => field(t(`filter.${name}`), inputs[name])), button), none, list, el("p", {}, more));
+    FILTERS.map((name) => field(t(`filter.${name}`), inputs[name])), button, clear), none, list, el("p", {}, more));
   await load(true);
 }
 

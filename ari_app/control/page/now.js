@@ -7,7 +7,7 @@ import { follow, supervision } from "./opened.js";
 const DEAF_MS = 15000;
 
 export async function showNow(main, me, [chosen]) {
-  const health = el("p", {});
+  const health = el("p", { role: "status" });
   const room = el("p", { class: "soft" });
   const rows = new Map();
   const heads = [t("caller"), t("called"), t("agent"), t("state"), t("duration"), t("voices"), t("response")];

@@ -213,6 +213,16 @@ class Fleet(Opened):
             return ["Asterisk does not answer"]
         return []
 
+    def warnings(self) -> list[str]:
+        """Say what else is wrong here."""
+        other = self.member.namesake
+        if not other:
+            return []
+        return [
+            f"{other} has this machine's name, {self.member.name}: requests about calls do not find"
+            " them. Give each machine a host name of its own"
+        ]
+
     def _tell_calls(self) -> None:
         self.member.has(call_keys(self._hub.roster.sessions()))
 

@@ -243,7 +243,8 @@ class Front(Opened):
 
     def warnings(self) -> list[str]:
         """Say what else is wrong here."""
-        return [] if self._audit is None else self._audit.warnings()
+        warnings = [] if self._audit is None else self._audit.warnings()
+        return warnings if self._fleet is None else [*warnings, *self._fleet.warnings()]
 
 
 def _routes(settings: Settings) -> list[tuple[str, str]]:

@@ -28,6 +28,8 @@ _AWAY_BEATS: Final = 2
 _AGAIN_SECONDS: Final = 1.0
 _CANCEL_SECONDS: Final = 0.2
 _GIVEN_SECONDS: Final = 2 * BEAT
+_NAMESAKE_BEATS: Final = 5
+"""Another one has our name for sure when we have found it so often; it beats as often as we do."""
 
 
 def awake() -> float:
@@ -94,6 +96,7 @@ class Member:
         lease: Whether this machine is the front of its Asterisk.
         draining: It wants to be the front no more.
         calls: Those that are here; see `has`.
+        namesake: Where the machine is that has the same name; empty: there is none.
     """
 
     def __init__(
@@ -107,6 +110,8 @@ class Member:
     ) -> None:
         self.view = View()
         self.draining = False
+        self.namesake = ""
+        self._met_namesake = 0
         self.name = hooks.tell().name
         self.lease = FrontLease(f"{self.name}/{run_id}")
         self._store = store
@@ -194,6 +199,7 @@ class Member:
             if all_again:
                 self._renewed_at = asked_at
             self._answered(asked_at, found)
+            self._look_for_namesake(machine, found.before)
         self._settle()
         async with self._beaten:
             self._beaten.notify_all()
@@ -212,6 +218,18 @@ class Member:
                 self._hooks.on_gone(machine)
         for name in self._unseen.keys() & self.view.machines.keys():
             del self._unseen[name]
+
+    def _look_for_namesake(self, machine: Machine, before: Machine | None) -> None:
+        """Find out whether another machine has our name: each would take the other's calls and
+        places for its own. The process before this one had our address."""
+        met = before is not None and before.url != machine.url
+        self._met_namesake = min(max(self._met_namesake + (1 if met else -1), 0), _NAMESAKE_BEATS)
+        if before is not None and met and self._met_namesake == _NAMESAKE_BEATS:
+            if not self.namesake:
+                log.error("machine_name_taken", machine=machine.name, by=before.url)
+            self.namesake = before.url
+        elif not self._met_namesake:
+            self.namesake = ""
 
     def _unanswered(self, asked_at: float, error: StoreAway) -> None:
         if not self._unanswered_beats:

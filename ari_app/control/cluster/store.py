@@ -58,11 +58,13 @@ class Beat:
         grant: Whose the front's lease is.
         machines: Those that are there.
         places: How many places all of them hold.
+        before: Who has beaten by this name last.
     """
 
     grant: Grant
     machines: tuple[Machine, ...]
     places: int
+    before: Machine | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,7 @@ for _, call in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now)) do
 end
 redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now)
 redis.call('ZADD', KEYS[4], now + ttl, ARGV[1])
+local before = redis.call('GET', KEYS[5])
 redis.call('SET', KEYS[5], ARGV[3], 'PX', ARGV[4])
 each(tonumber(ARGV[7]), function (place) redis.call('ZADD', KEYS[1], free, place) end)
 each(tonumber(ARGV[8]), function (place) redis.call('ZREM', KEYS[1], place) end)
@@ -129,7 +132,8 @@ if holder == ARGV[2] then
   end
 end
 return {holder or '', redis.call('HGET', KEYS[7], 'token') or redis.call('GET', KEYS[6]) or '0',
-  redis.call('ZCARD', KEYS[1]), redis.call('ZRANGE', KEYS[4], 0, -1)}
+  redis.call('ZCARD', KEYS[1]), redis.call('ZRANGE', KEYS[4], 0, -1),
+  before or ''}
 """
 )
 _CLAIM: Final = (
@@ -290,6 +294,7 @@ class Store:
             Grant(_text(found[0]), int(found[1])),
             tuple(each for each in machines if each is not None),
             int(found[2]),
+            Machine.from_json(found[4]),
         )
 
     async def leave(self, machine: Machine, holder: str) -> None:

@@ -68,6 +68,7 @@ class FakeLink:
     ) -> Beat:
         now = await self._reach()
         store = self.store
+        before = store.machines.get(machine.name, (0.0, None))[1]
         store.machines[machine.name] = (now + TTL, machine)
         store.places |= dict.fromkeys(leases.held, now + LEASE_SECONDS)
         for place in leases.given_back:
@@ -88,7 +89,8 @@ class FakeLink:
         else:
             store.fronts[machine.asterisk] = held
         grant = Grant("", store.token) if held is None else held[1]
-        found = Beat(grant, tuple(each for _, each in store.machines.values()), len(store.places))
+        there = tuple(each for _, each in store.machines.values())
+        found = Beat(grant, there, len(store.places), before)
         if self.slow:
             await asyncio.sleep(self.slow)
         return found

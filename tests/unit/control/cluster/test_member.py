@@ -308,3 +308,20 @@ async def test_only_who_serves_the_asterisk_is_its_front(asterisk: str) -> None:
         await asyncio.sleep(3)
         assert a.is_front
         assert b.is_front is bool(asterisk)
+
+
+async def test_two_of_one_name_are_told_so_and_whoever_restarts_is_not() -> None:
+    async with boxes("a", "b") as (store, [one, two]):
+        await one.die()
+        again = Box(store, "a", run="2")
+        async with again.member:
+            await asyncio.sleep(5)
+            assert again.member.namesake == ""
+            copy = Box(store, "a", run="3")
+            copy.machine = replace(copy.machine, url="http://copy")
+            async with copy.member:
+                await asyncio.sleep(10)
+                assert (again.member.namesake, copy.member.namesake) == ("http://copy", "http://a")
+                assert two.member.namesake == ""
+            await asyncio.sleep(5)
+            assert again.member.namesake == ""

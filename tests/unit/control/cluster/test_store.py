@@ -34,13 +34,14 @@ async def keeps_its_promises(store: CommonStore) -> None:
     first = await store.beat(A, holder="a/1", wants=True)
     assert first.grant.holder == "a/1"
     assert [each.name for each in first.machines] == ["a"]
+    assert first.before is None
     second = await store.beat(B, holder="b/1", wants=True, leases=FULL)
     assert second.grant == first.grant
     assert {each.name: each for each in second.machines} == {"a": A, "b": B}
     assert second.places == 2
     # The same once more is the same.
     again = await store.beat(B, holder="b/1", wants=True, leases=FULL)
-    assert (again.grant, again.places) == (second.grant, 2)
+    assert (again.grant, again.places, again.before) == (second.grant, 2, B)
     assert await store.owner("x") == "b"
     # A call that has moved is not taken away by whom it has left.
     await store.beat(A, holder="a/1", wants=True, leases=Leases(here=["x"]))

@@ -615,6 +615,19 @@ async def test_whoever_has_looked_at_a_call_comes_back_to_what_was_looked_for(
     assert asked == [words_asked, f"{words_asked}&cursor=next", words_asked, "limit=50"]
 
 
+async def test_whoever_is_one_too_many_is_not_told_that_the_service_is_away(
+    alone: tuple[FakeService, Browser],
+) -> None:
+    service, browser = alone
+    page = browser.page
+    service.add("one")
+    await page.route("**/page/watch", lambda route: route.fulfill(status=503))
+    await browser.sign_in()
+    await page.get_by_text("Too many watch the calls already").wait_for()
+    await page.unroute("**/page/watch")
+    await page.locator("tbody tr").wait_for()
+
+
 async def test_what_the_network_has_held_back_is_not_heard_over_one_another(
     alone: tuple[FakeService, Browser],
 ) -> None:

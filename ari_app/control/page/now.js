@@ -114,6 +114,8 @@ export async function showNow(main, me, [chosen]) {
   }
 
   let source, again, heard;
+  // The service answers, but does not tell of calls.
+  let refused = false;
   function watch() {
     const own = source = new EventSource("page/watch");
     heard = Date.now();
@@ -121,6 +123,7 @@ export async function showNow(main, me, [chosen]) {
     let first = true;
     own.onmessage = ({ data }) => {
       heard = Date.now();
+      refused = false;
       const news = JSON.parse(data);
       if (first) news.gone = [...rows.keys()].filter((id) => !news.calls.some((call) => call.id === id));
       first = false;
@@ -129,14 +132,14 @@ export async function showNow(main, me, [chosen]) {
     own.onerror = () => {
       first = true;
       health.className = "bad";
-      health.textContent = t("trying_again");
+      write(health, t(refused ? "not_watched" : "trying_again"));
       // A browser tries again by itself, but not after an answer such as a proxy's 502.
       if (own === source && own.readyState === EventSource.CLOSED) again = setTimeout(lookAgain, AGAIN_MS, own);
     };
   }
   async function lookAgain(own) {
     // Whoever is not signed in any more is asked for a key by that.
-    try { await ask("page/me"); } catch { /* It is tried again. */ }
+    try { await ask("page/me"); refused = true; } catch { refused = false; }
     if (own === source) watch();
   }
   function watchNoMore() {

@@ -628,6 +628,32 @@ async def test_whoever_is_one_too_many_is_not_told_that_the_service_is_away(
     await page.locator("tbody tr").wait_for()
 
 
+async def test_words_of_any_language_have_room_on_the_page(
+    alone: tuple[FakeService, Browser],
+) -> None:
+    _, browser = alone
+    page = browser.page
+    one = {**OLD_CALL, "score": None, "reason": "", "agent_id": "a", "trunk": "t", "way": "a"}
+    listed = {"calls": [one, {**one, "agent_id": "agent_7401kammwm"}], "cursor": None}
+    sound = {"barge_in_ms": [], "underruns": 0, "gaps": 4, "longest_gap_ms": 420}
+    await page.route("**/calls?*", lambda route: route.fulfill(json=listed))
+    await page.route("**/calls/old", lambda route: route.fulfill(json={**OLD_CALL, "sound": sound}))
+    await browser.sign_in()
+    await page.select_option("#language", "de")
+    await go(page, "#numbers")
+    await page.get_by_label("Je").select_option("agent")
+    await page.locator("svg.bars text").get_by_text("abgeschlossen").wait_for()
+    overlaps = """() => [...document.querySelectorAll("svg.bars rect")].filter(bar =>
+        bar.previousSibling.getBoundingClientRect().right > bar.getBoundingClientRect().left
+    ).map(bar => bar.previousSibling.textContent)"""
+    assert await page.evaluate(overlaps) == []
+    await page.set_viewport_size({"width": 360, "height": 740})
+    await go(page, "#calls/old")
+    gaps = page.locator("dd").get_by_text("420 ms")
+    lines = await gaps.evaluate("text => text.getClientRects().length")
+    assert lines <= 2
+
+
 async def test_what_the_network_has_held_back_is_not_heard_over_one_another(
     alone: tuple[FakeService, Browser],
 ) -> None:

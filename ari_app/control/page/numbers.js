@@ -53,7 +53,7 @@ export async function showNumbers(main, me) {
     const columns = COLUMNS.filter(([, , isKnown]) => !isKnown || isKnown(all));
     const drawn = columns.filter(([name]) => DRAWN.includes(name));
     const shown = by.value === "day" ? rows.slice(-BARS) : rows.slice(0, BARS);
-    const ends = [...group(calls, (call) => call.status)].map(([name, own]) => [word("status", name), own.length, name === "FAILED"]);
+    const ends = [...group(calls, (call) => call.status)].map(([name, own]) => [word("status", name), own.length, name === "FAILED", number(own.length)]);
     place.replaceChildren(
       el("p", {}, t("so_many_calls", { calls: number(all.calls) }), cut ? ` ${t("cut_at", { most: number(MOST) })}` : ""),
       all.p50 === null ? "" : el("p", {}, t("responses", { p50: number(all.p50, 2), p95: number(all.p95, 2) })),

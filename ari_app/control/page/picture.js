@@ -58,7 +58,7 @@ export function drawBars(title, bars) {
   return el("svg:svg", { class: "picture bars", viewBox: `0 0 300 ${height}`, role: "img", "aria-label": `${title}: ${bars.map(([name, value, , text]) => `${name} ${text ?? value}`).join(", ")}` },
     bars.map(([name, value, bad, text], n) => [
       el("svg:text", { x: 4, y: 24 * n + 19 }, short(String(name))),
-      el("svg:rect", { class: bad ? "bar bad" : "bar", x: 96, y: 24 * n + 6, width: Math.max(1, (value / most) * 148), height: 16, rx: 3 }),
-      el("svg:text", { x: 101 + (value / most) * 148, y: 24 * n + 19 }, text ?? String(value)),
+      el("svg:rect", { class: bad ? "bar bad" : "bar", x: 126, y: 24 * n + 6, width: Math.max(1, (value / most) * 118), height: 16, rx: 3 }),
+      el("svg:text", { x: 131 + (value / most) * 118, y: 24 * n + 19 }, text ?? String(value)),
     ]));
 }

@@ -88,10 +88,10 @@ async def run(calls: int, only: str, folder: Path) -> int:
         say(f"HTTP through HAProxy: {answered} of {len(callers.answers)} requests answered")
         try:
             await delete_elsewhere(made)
-            say("a recording was deleted at another machine than its own")
+            say("a recording was had, and deleted, at another machine than its own")
         except (AssertionError, TimeoutError, ValueError) as error:
             broken += 1
-            say(f"BROKEN: a recording on another machine is not deleted ({error!r})")
+            say(f"BROKEN: a recording on another machine is not had or not deleted ({error!r})")
         for name, asterisk in made.asterisks.items():
             if left := await left_in(asterisk):
                 broken += 1

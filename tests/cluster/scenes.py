@@ -352,7 +352,7 @@ async def power_again(world: World, callers: Callers) -> None:
 
 
 async def delete_elsewhere(world: World) -> None:
-    """Record a call, and delete it at the machine that has not had it."""
+    """Record a call; hear it, and delete it, at a machine that has not had it."""
     asterisk = world.asterisks["a1"]
     call = await world.phone.call(number(asterisk, "107"), timeout=20)
     await until(lambda: hears(call) == "agent", 20)
@@ -379,6 +379,9 @@ async def delete_elsewhere(world: World) -> None:
         if any(name in str(path) for path in (world.machines[has].folder / "recordings").rglob("*"))
     ]
     async with asyncio.timeout(15):
+        recording = f"/calls/{session}/recording"
+        while (await world.machines[other].ask("HEAD", recording))[0] != 200:  # noqa: ASYNC110
+            await asyncio.sleep(0.2)
         while (await world.machines[other].ask("DELETE", f"/calls/{session}"))[0] not in (200, 204):  # noqa: ASYNC110
             await asyncio.sleep(0.2)
     await until(lambda: not found(), 10)

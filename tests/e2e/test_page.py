@@ -424,6 +424,19 @@ async def test_whoever_may_not_listen_is_told_so(
     await page.get_by_role("button", name="Listen", exact=True).wait_for()
 
 
+async def test_a_page_of_which_a_part_does_not_come_is_loaded_again(
+    alone: tuple[FakeService, Browser],
+) -> None:
+    _, browser = alone
+    page = browser.page
+    # As from another machine, which has been upgraded already.
+    other = {"body": "export const nothing = 0;", "content_type": "text/javascript"}
+    await page.route("**/page/kit.js", lambda route: route.fulfill(**other), times=1)
+    await page.goto(browser.address)
+    await page.get_by_text("The page did not load; trying again.").wait_for()
+    await page.get_by_role("button", name="Sign in").wait_for()
+
+
 async def test_a_page_whose_words_do_not_come_asks_for_them_again(
     alone: tuple[FakeService, Browser],
 ) -> None:

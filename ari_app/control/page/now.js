@@ -25,11 +25,12 @@ export async function showNow(main, me, [chosen]) {
   }, { rootMargin: "100px" });
   const opened = el("section", { class: "card", "aria-label": t("opened"), hidden: true });
   main.append(el("h1", {}, t("now")), health, room, el("div", { class: "split" }, el("div", {}, none, list), opened));
-  let panel = null;
+  let panel = null, shown = null;
 
   function open(call) {
     panel?.close();
-    for (const row of rows.values()) row.element.classList.toggle("chosen", row.call.id === call.id);
+    shown = call.id;
+    for (const row of rows.values()) row.element.classList.toggle("chosen", row.call.id === shown);
     history.replaceState(null, "", `#now/${encodeURIComponent(call.id)}`);
     panel = follow(opened, call, me, () => shut(call.id));
   }
@@ -37,7 +38,7 @@ export async function showNow(main, me, [chosen]) {
   // The keyboard goes back to where it came from.
   function shut(id) {
     panel.close();
-    panel = null;
+    panel = shown = null;
     opened.hidden = true;
     opened.replaceChildren();
     history.replaceState(null, "", "#now");
@@ -60,7 +61,8 @@ export async function showNow(main, me, [chosen]) {
       state: el("span", {}), outcome: el("div", { class: "soft" }), supervised: el("div", { class: "soft" }), duration: el("span", {}), voices: [meter("caller"), meter("agent")],
       response: cell(t("response")), levels: [-60, -60],
     };
-    row.element = line({ "data-id": call.id }, cell(t("caller"), row.button), cell(t("called"), row.called), cell(t("agent"), row.agent),
+    // One that has gone for a moment, with its worker, comes back as it was.
+    row.element = line({ "data-id": call.id, class: call.id === shown && "chosen" }, cell(t("caller"), row.button), cell(t("called"), row.called), cell(t("agent"), row.agent),
       cell(t("state"), row.state, row.outcome, row.supervised), cell(t("duration"), row.duration),
       cell(t("voices"), row.voices.map((one) => one.element)), row.response);
     rows.set(call.id, row);

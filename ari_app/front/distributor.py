@@ -7,6 +7,7 @@ asked first, and has to say afterwards that the channel has come.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine, Sequence
 from typing import Any, Final, Protocol
 
@@ -19,7 +20,9 @@ from ari_app.line.asterisk.ari.client import Client
 from ari_app.line.asterisk.ari.errors import (
     AriConflict,
     AriError,
+    AriMalformed,
     AriNotFound,
+    AriServerError,
 )
 from ari_app.line.asterisk.ari.events import AriEvent, StasisStart
 from ari_app.line.asterisk.ari.models import Channel
@@ -284,10 +287,9 @@ class Distributor:
 
     async def _forgotten(self) -> dict[str, Channel]:
         """Return who is in `Stasis()` by our name, and with nobody."""
-        channels = await self._ari.channels.list()
         found = {
             channel.id: channel
-            for channel in channels
+            for channel in await self._channels()
             if channel.dialplan.app_name == "Stasis"
             and channel.dialplan.app_data.partition(",")[0] == self._ari.app
             and channel.id not in self._here
@@ -300,6 +302,22 @@ class Distributor:
             if theirs.name.startswith(f"{self._ari.app}."):
                 for channel_id in theirs.channel_ids:
                     found.pop(channel_id, None)
+        return found
+
+    async def _channels(self) -> Sequence[Channel]:
+        """Return all channels; where Asterisk gives no list, those that our application names.
+
+        One that it cannot describe, whoever's it is, and there is no list for as long as that
+        lives.
+        """
+        try:
+            return await self._ari.channels.list()
+        except (AriServerError, AriMalformed) as error:
+            log.warning("list_of_channels_failed", code=error.code, error=str(error))
+        found = []
+        for name in (await self._ari.applications.get()).channel_ids:
+            with contextlib.suppress(AriNotFound, AriServerError, AriMalformed):
+                found.append(await self._ari.channels.get(name))
         return found
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

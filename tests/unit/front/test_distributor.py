@@ -12,7 +12,7 @@ from ari_app.control.workers.hub import Hub
 from ari_app.control.workers.merged import FrontMetrics
 from ari_app.front.distributor import Distributor
 from ari_app.line.asterisk.ari.client import Client
-from ari_app.line.asterisk.ari.errors import AriNotFound, AriTimeout
+from ari_app.line.asterisk.ari.errors import AriNotFound, AriServerError, AriTimeout
 from ari_app.line.asterisk.ari.events import StasisStart
 from ari_app.line.asterisk.ari.models import Channel
 from ari_app.line.asterisk.ari.socket import SocketState
@@ -36,6 +36,12 @@ class FakeApplications:
             for name in self._asterisk.workers
         )
 
+    async def get(self) -> SimpleNamespace:
+        """Who is in the front's own."""
+        where = self._asterisk.where
+        named = tuple(each for each, app in where.items() if app == self._asterisk.app)
+        return SimpleNamespace(channel_ids=named)
+
 
 class FakeAsterisk:
     """Moves channels to the workers' applications, and forgets those that hang up.
@@ -45,6 +51,7 @@ class FakeAsterisk:
         args: What each has brought to where it is.
         variables: Of those that went on in the dialplan.
         broken: Moves that are done, and whose answer is lost.
+        obscure: Channels that cannot be described; while there is one, there is no list.
     """
 
     def __init__(self, workers: list[FakeWorker]) -> None:
@@ -53,6 +60,7 @@ class FakeAsterisk:
         self.args: dict[str, list[str]] = {}
         self.variables: dict[str, dict[str, str]] = {}
         self.broken = False
+        self.obscure: set[str] = set()
         self.dead: set[str] = set()
         self.workers = {worker.app: worker for worker in workers}
         self.channels = self
@@ -75,9 +83,13 @@ class FakeAsterisk:
     async def get(self, name: str) -> Any:
         if name not in self.where:
             raise AriNotFound("gone", method="GET", path="channel")
+        if name in self.obscure:
+            raise AriServerError("Allocation failed", method="GET", path="channel")
         return channel(name)
 
     async def list(self) -> tuple[Channel, ...]:
+        if self.obscure:
+            raise AriServerError("Allocation failed", method="GET", path="channels")
         there = [each for each, app in self.where.items() if app != "dialplan"]
         return tuple(channel(each) for each in there)
 
@@ -281,3 +293,13 @@ async def test_who_came_while_nobody_listened_is_found() -> None:
     assert {front.at("came"), front.at("stranded")} <= {"1", "2"}
     assert read_moved(front.asterisk.args["came"]) == (["customer_name=Jane"], True)
     assert "dead" not in front.asterisk.args, "its worker's successor looks after it"
+
+
+async def test_who_came_while_nobody_listened_is_found_beside_one_that_is_obscure() -> None:
+    front = await house()
+    front.asterisk.where |= {"came": "voice-agent", "odd": "voice-agent", "else": "other"}
+    front.asterisk.obscure |= {"odd", "else"}
+    front.distributor._state_changed(SocketState.CONNECTED)
+    await asyncio.sleep(1.5)
+    await front.distributor.close()
+    assert front.at("came") in {"1", "2"}

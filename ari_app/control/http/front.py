@@ -9,6 +9,7 @@ import hashlib
 import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qs
@@ -103,7 +104,8 @@ class FrontHandlers:
         self._roster = front.hub.roster
         self._relay = relay
         self._merged = Merged()
-        self._openapi = orjson.dumps(openapi_document(keyed=keyed, number_pattern=number_pattern))
+        self._describe = partial(openapi_document, keyed=keyed, number_pattern=number_pattern)
+        self._described: bytes | None = None
         self._initiated: IdempotentAnswers[_Kept] = (
             IdempotentAnswers() if elsewhere is None else elsewhere.answers
         )
@@ -367,7 +369,11 @@ class FrontHandlers:
 
     async def openapi(self, request: web.Request) -> web.Response:
         """Describe this interface."""
-        return web.Response(body=self._openapi, content_type="application/json")
+        if self._described is None:
+            # Not in the loop: it takes 50 ms, and callers wait in the front for their worker.
+            document = await asyncio.to_thread(self._describe)
+            self._described = orjson.dumps(document)
+        return web.Response(body=self._described, content_type="application/json")
 
     async def docs(self, request: web.Request) -> web.Response:
         """Show the description as a page."""

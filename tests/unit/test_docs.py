@@ -174,13 +174,14 @@ def test_comments_stand_on_lines_of_their_own() -> None:
     assert [line for text in texts for line in _TRAILING_COMMENT.findall(text)] == []
 
 
-def _known_variables() -> set[str]:
+@functools.cache
+def _known_variables() -> frozenset[str]:
     compose = [yaml.safe_load(path.read_text()) for path in ROOT.glob("docker-compose*.yml")]
     named = set(re.findall(r"\$\{([A-Z_]+)", yaml.safe_dump(compose)))
     models = {name.upper() for name in [*Settings.model_fields, *Options.model_fields]}
     tests = "".join(path.read_text() for path in (ROOT / "tests" / "e2e").glob("*.py"))
     switches = set(re.findall(r'"(ARI_APP_[A-Z]+)"', tests))
-    return models | named | switches | set(ELSEWHERE)
+    return frozenset(models | named | switches | set(ELSEWHERE))
 
 
 def _named_settings(page: Path) -> set[str]:
@@ -192,16 +193,22 @@ def _named_settings(page: Path) -> set[str]:
     return found
 
 
+@functools.cache
+def _words_of_code() -> frozenset[str]:
+    """All words of the dialplan, of the service and of what it is deployed with."""
+    texts = (
+        path.read_text(encoding="utf-8")
+        for folder in ("asterisk-conf", "ari_app", "deploy")
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in {".conf", ".py", ".sh"}
+    )
+    return frozenset(word for text in texts for word in re.findall(r"\w+", text))
+
+
 @pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_settings_that_are_named_exist(page: Path) -> None:
     unknown = _named_settings(page) - _known_variables() - OTHERS
-    dialplan = "\n".join(
-        path.read_text(encoding="utf-8")
-        for folder in ("asterisk-conf", "ari_app", "deploy")
-        for path in sorted((ROOT / folder).rglob("*"))
-        if path.suffix in {".conf", ".py", ".sh"}
-    )
-    assert [name for name in sorted(unknown) if not re.search(rf"\b{name}\b", dialplan)] == []
+    assert sorted(unknown - _words_of_code()) == []
 
 
 @pytest.mark.parametrize(("name", "place"), ELSEWHERE.items())
@@ -211,11 +218,17 @@ def test_other_variables_are_read_where_it_says(name: str, place: str) -> None:
     assert any(name in file.read_text(encoding="utf-8") for file in files)
 
 
+@functools.cache
+def _commands() -> TyperGroup:
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)
+    return group
+
+
 def _wrong_in(command: str) -> str | None:
     """What is wrong with `ari-app COMMAND --option ...`; None where nothing is."""
     words = command.split()
-    group = typer.main.get_command(app)
-    assert isinstance(group, TyperGroup)
+    group = _commands()
     context = typer.Context(group)
     target = group if words[0].startswith("-") else group.get_command(context, words[0])
     if target is None:

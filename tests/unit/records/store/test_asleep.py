@@ -14,6 +14,7 @@ BEFORE = """
 import asyncio, sys
 
 from pathlib import Path
+import ari_app.process.plain_structlog
 import structlog
 from ari_app.records.store.log import CallLog
 from ari_app.records.store.query import CallFilter

@@ -498,6 +498,7 @@ async def test_what_nobody_waits_for_any_more_is_not_done(tmp_path: Path) -> Non
 SENDER = """
 import asyncio, sys
 from pathlib import Path
+import ari_app.process.plain_structlog
 from ari_app.records.document import call_document
 from ari_app.records.record import CallRecord
 from ari_app.records.webhooks.outbox import Outbox, OutboxOptions

@@ -371,7 +371,7 @@ class FrontHandlers:
         """Describe this interface."""
         if self._described is None:
             # Not in the loop: it takes 50 ms, and callers wait in the front for their worker.
-            document = await asyncio.to_thread(self._describe)
+            document = await compute(self._describe)
             self._described = orjson.dumps(document)
         return web.Response(body=self._described, content_type="application/json")
 

@@ -197,7 +197,7 @@ def _words(error: Exception) -> str:
 
 def main() -> None:
     """Do the jobs that come, one after the other."""
-    os.nice(19)
+    os.setpriority(os.PRIO_PROCESS, 0, 19)
     for line in sys.stdin.buffer:
         job = orjson.loads(line)
         try:

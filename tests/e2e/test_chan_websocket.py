@@ -36,7 +36,12 @@ pytestmark = pytest.mark.e2e
 LOUD = -35.0
 WEBSOCKET = {"media_transport": "websocket"}
 NARROW = {"user_input": "pcm_8000", "agent_output": "pcm_8000"}
-LONG = " ".join(["This is a long story that the caller listens to with patience."] * 3)
+# No sentence like another: its end is looked for in what is heard.
+LONG = (
+    "This is a long story that the caller listens to with patience. "
+    "It goes on about many things, one after the other. "
+    "And at last, when nobody expects it, comes the end of all."
+)
 
 
 @asynccontextmanager

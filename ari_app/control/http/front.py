@@ -9,7 +9,6 @@ import hashlib
 import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from http import HTTPStatus
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qs
@@ -28,7 +27,7 @@ from ari_app.control.http.machines import Elsewhere, only_machines
 from ari_app.control.http.merged_watch import WATCH_PATH, MergedWatch
 from ari_app.control.http.middleware import add_headers, problems, rate_limits, request_ids
 from ari_app.control.http.models import Liveness, Readiness
-from ari_app.control.http.openapi import docs_page, openapi_document, sign_in
+from ari_app.control.http.openapi import Description, docs_page, sign_in
 from ari_app.control.http.operations import IDEMPOTENCY_KEY, OPEN_PATHS, OPERATIONS
 from ari_app.control.http.page import PAGE_PATHS, Watching, page_routes
 from ari_app.control.http.rates import RequestRates
@@ -104,8 +103,7 @@ class FrontHandlers:
         self._roster = front.hub.roster
         self._relay = relay
         self._merged = Merged()
-        self._describe = partial(openapi_document, keyed=keyed, number_pattern=number_pattern)
-        self._described: bytes | None = None
+        self._description = Description(keyed=keyed, number_pattern=number_pattern)
         self._initiated: IdempotentAnswers[_Kept] = (
             IdempotentAnswers() if elsewhere is None else elsewhere.answers
         )
@@ -369,11 +367,7 @@ class FrontHandlers:
 
     async def openapi(self, request: web.Request) -> web.Response:
         """Describe this interface."""
-        if self._described is None:
-            # Not in the loop: it takes 50 ms, and callers wait in the front for their worker.
-            document = await compute(self._describe)
-            self._described = orjson.dumps(document)
-        return web.Response(body=self._described, content_type="application/json")
+        return await self._description.answer()
 
     async def docs(self, request: web.Request) -> web.Response:
         """Show the description as a page."""

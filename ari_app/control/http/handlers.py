@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from http import HTTPStatus
 from typing import Any, Final, Protocol
 
@@ -41,7 +40,7 @@ from ari_app.control.http.models import (
     detail,
     summary,
 )
-from ari_app.control.http.openapi import docs_page, openapi_document, sign_in
+from ari_app.control.http.openapi import Description, docs_page, sign_in
 from ari_app.control.http.operations import EVENTS_PATH, IDEMPOTENCY_KEY, OPEN_PATHS, OPERATIONS
 from ari_app.control.http.page import PAGE_CHANGES, PAGE_PATHS, Watch, page_routes
 from ari_app.control.http.rates import RequestRates
@@ -60,7 +59,7 @@ from ari_app.control.http.requests import (
 )
 from ari_app.control.http.server import mark_heads, while_there
 from ari_app.control.http.streams import stream_events
-from ari_app.process.loop import compute, in_turns
+from ari_app.process.loop import in_turns
 from ari_app.records.journal import Journal
 from ari_app.records.metrics import CONTENT_TYPE, Metrics
 from ari_app.records.recording.archive import RecordingArchive
@@ -131,8 +130,7 @@ class Handlers:
         self._calls = CallHandlers(service)
         self._public_url = public_url
         self._listening = Listening(service)
-        self._describe = partial(openapi_document, keyed=keyed, number_pattern=number_pattern)
-        self._described: bytes | None = None
+        self._description = Description(keyed=keyed, number_pattern=number_pattern)
         # As JSON, for thousands are kept, and the model takes four times as much.
         self._initiated: IdempotentAnswers[str] = IdempotentAnswers()
 
@@ -349,11 +347,7 @@ class Handlers:
 
     async def openapi(self, request: web.Request) -> web.Response:
         """Describe this interface."""
-        if self._described is None:
-            # It takes as long as ten frames, and most services are never asked.
-            document = await compute(self._describe)
-            self._described = orjson.dumps(document)
-        return web.Response(body=self._described, content_type="application/json")
+        return await self._description.answer()
 
     async def docs(self, request: web.Request) -> web.Response:
         """Show the description as a page."""

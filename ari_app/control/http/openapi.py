@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, made from the table of operations and the models. Pure."""
+"""The OpenAPI 3.1 document, made from the table of operations and the models."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, partial
 from http import HTTPStatus
 from importlib import resources
 from typing import Any, Final
 
+import orjson
 from aiohttp import web
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
@@ -20,6 +21,7 @@ from ari_app.control.http.keys import Scope
 from ari_app.control.http.operations import OPERATIONS, TAGS, HeaderField, Operation
 from ari_app.control.http.problems import CODES, MEDIA_TYPE, ProblemDetails
 from ari_app.control.http.streams import EVENT, EVENT_STREAM
+from ari_app.process.loop import compute
 
 DOCS_PATH = "/docs"
 
@@ -84,6 +86,26 @@ _EVENT_NAME: Final = "SessionEvent"
 _E164: Final = r"^[^0-9A-Za-z]*\+(?:[^0-9A-Za-z]*[0-9]){7,15}[^0-9A-Za-z]*$"
 
 _Models = list[tuple[str, JsonSchemaMode, TypeAdapter[Any]]]
+
+
+class Description:
+    """The description of the interface. It is made when it is first asked for, for most services
+    never are, and beside the loop: it takes as long as some frames.
+
+    Args:
+        keyed: See `openapi_document`.
+        number_pattern: See `openapi_document`.
+    """
+
+    def __init__(self, *, keyed: bool, number_pattern: str | None) -> None:
+        self._describe = partial(openapi_document, keyed=keyed, number_pattern=number_pattern)
+        self._described: bytes | None = None
+
+    async def answer(self) -> web.Response:
+        """Answer with it."""
+        if self._described is None:
+            self._described = orjson.dumps(await compute(self._describe))
+        return web.Response(body=self._described, content_type="application/json")
 
 
 def openapi_document(*, keyed: bool, number_pattern: str | None = None) -> dict[str, Any]:

@@ -7,7 +7,6 @@ asked first, and has to say afterwards that the channel has come.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Coroutine, Sequence
 from typing import Any, Final, Protocol
 
@@ -20,14 +19,13 @@ from ari_app.line.asterisk.ari.client import Client
 from ari_app.line.asterisk.ari.errors import (
     AriConflict,
     AriError,
-    AriMalformed,
     AriNotFound,
-    AriServerError,
 )
 from ari_app.line.asterisk.ari.events import AriEvent, StasisStart
 from ari_app.line.asterisk.ari.models import Channel
 from ari_app.line.asterisk.ari.socket import EventSocket, SocketState
 from ari_app.line.asterisk.channels import give_back_caller
+from ari_app.line.asterisk.cleanup import INDESCRIBABLE, describe_each
 from ari_app.line.asterisk.dialplan import moved_arguments, parse_arguments
 from ari_app.line.interface import Outcome, Status
 from ari_app.process.loop import cancelled
@@ -312,12 +310,10 @@ class Distributor:
         """
         try:
             return await self._ari.channels.list()
-        except (AriServerError, AriMalformed) as error:
+        except INDESCRIBABLE as error:
             log.warning("list_of_channels_failed", code=error.code, error=str(error))
-        found = []
-        for name in (await self._ari.applications.get()).channel_ids:
-            with contextlib.suppress(AriNotFound, AriServerError, AriMalformed):
-                found.append(await self._ari.channels.get(name))
+        named = (await self._ari.applications.get()).channel_ids
+        found, _ = await describe_each(self._ari.channels.get, named)
         return found
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -68,7 +68,7 @@ _WATCH_AGAIN_SECONDS = 0.5
 _PAUSE_SECONDS = 0.5
 # What looks left behind may be on its way: only what is so at two looks in a row is given back.
 _CONFIRM_SECONDS = 1.0
-_INDESCRIBABLE: Final = (AriServerError, AriMalformed)
+INDESCRIBABLE: Final = (AriServerError, AriMalformed)
 """Asterisk is there, and fails to put it into words."""
 
 
@@ -214,19 +214,19 @@ class Mender:
         listed, bridge_ids = await self.listed()
         try:
             bridges = await self._ari.bridges.list()
-        except _INDESCRIBABLE as error:
+        except INDESCRIBABLE as error:
             log.warning("list_of_bridges_failed", code=error.code, error=str(error))
             named = bridge_ids.union(call.bridge for call in calls)
             # One that cannot be described is none of ours.
-            bridges, _ = await self._each(self._ari.bridges.get, named)
+            bridges, _ = await describe_each(self._ari.bridges.get, named)
         obscure: frozenset[str] = frozenset()
         try:
             channels = await self._ari.channels.list()
-        except _INDESCRIBABLE as error:
+        except INDESCRIBABLE as error:
             log.warning("list_of_channels_failed", code=error.code, error=str(error))
             named = listed | self._named_by(bridges)
             named |= {name for call in calls for name in (call.caller, call.media, call.target)}
-            channels, obscure = await self._each(self._ari.channels.get, named - {""})
+            channels, obscure = await describe_each(self._ari.channels.get, named - {""})
         return Stock(channels, obscure, bridges, listed)
 
     async def listed(self) -> tuple[frozenset[str], frozenset[str]]:
@@ -250,24 +250,6 @@ class Mender:
                 caller = BridgeName.parse(bridge.name).caller
                 named |= {*bridge.channels, caller, f"{self._prefixes.media}{session}"}
         return frozenset(named)
-
-    async def _each(
-        self, get: Callable[[str], Awaitable[T]], ids: Collection[str]
-    ) -> tuple[tuple[T, ...], frozenset[str]]:
-        """Ask for each alone: what is described, and the ids of what is there and is not."""
-        found: list[T] = []
-        obscure: set[str] = set()
-
-        async def one(name: str) -> None:
-            try:
-                found.append(await get(name))
-            except AriNotFound:
-                pass
-            except _INDESCRIBABLE:
-                obscure.add(name)
-
-        await _all([one(name) for name in ids])
-        return tuple(found), frozenset(obscure)
 
     async def give_back(
         self, found: Differences, outcome: Outcome, transferred: Set[str] = frozenset()
@@ -319,6 +301,29 @@ def _owner(bridge: Bridge, name: BridgeName | None) -> Owner | None:
         return None
     adopters = [found for channel in bridge.channels if (found := adopter(channel))]
     return adopters[-1] if adopters else name.owner
+
+
+async def describe_each(
+    get: Callable[[str], Awaitable[T]], ids: Collection[str]
+) -> tuple[tuple[T, ...], frozenset[str]]:
+    """Ask Asterisk for each thing alone, where it gives no list of them.
+
+    Returns:
+        What it describes, and the ids of what is there and cannot be described.
+    """
+    found: list[T] = []
+    obscure: set[str] = set()
+
+    async def one(name: str) -> None:
+        try:
+            found.append(await get(name))
+        except AriNotFound:
+            pass
+        except INDESCRIBABLE:
+            obscure.add(name)
+
+    await _all([one(name) for name in ids])
+    return tuple(found), frozenset(obscure)
 
 
 async def _all(work: Collection[Coroutine[Any, Any, object]]) -> None:

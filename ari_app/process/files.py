@@ -39,6 +39,16 @@ def keep_database_from_others(file: Path) -> None:
     keep_from_others(file, *(file.with_name(f"{file.name}-{end}") for end in ("wal", "shm")))
 
 
+def make_database(file: Path) -> None:
+    """Make a file for SQLite, unless it is there, and keep it from others.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    keep_database_from_others(file)
+    os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
 def identity(path: Path) -> tuple[int, int] | None:
     """Return what tells a file from another one of its name; None: there is none."""
     try:

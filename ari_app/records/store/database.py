@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import ssl
 import threading
 import uuid
@@ -19,7 +18,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from ari_app.errors import AppError, ConfigError
-from ari_app.process.files import identity, keep_database_from_others
+from ari_app.process.files import identity, make_database
 from ari_app.process.network import why_unreachable
 from ari_app.records.store.address import Address
 from ari_app.records.store.schema import calls
@@ -123,10 +122,9 @@ class Database:
     def _sqlite(self) -> AsyncEngine:
         path = self.address.path
         path.parent.mkdir(parents=True, exist_ok=True)
-        # What callers say is nobody else's; the files that SQLite puts beside it follow this one.
+        # SQLite says better why it cannot be made.
         with contextlib.suppress(OSError):
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        keep_database_from_others(path)
+            make_database(path)
         self._file = identity(path)
 
         def connect(*place: Any, **options: Any) -> Any:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import sqlite3
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from ari_app.process.files import identity, keep_database_from_others
+from ari_app.process.files import identity, make_database
 from ari_app.records.webhooks.events import Event
 from ari_app.records.webhooks.schedule import Answer, Fate, Next
 
@@ -149,9 +148,7 @@ class Spool:
     """
 
     def __init__(self, path: Path, *, max_bytes: int = _MAX_BYTES) -> None:
-        # SQLite gives the files that it puts beside it the same rights.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        keep_database_from_others(path)
+        make_database(path)
         self._path, self._file = path, identity(path)
         self._db = sqlite3.connect(
             path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False

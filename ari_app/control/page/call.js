@@ -12,7 +12,7 @@ export async function showCall(main, me) {
   const place = el("section", { class: "card", hidden: true, "aria-label": t("opened") });
   let panel = null;
   // Whoever asks again because the answer did not come is not to call anybody twice. Another wish has another name.
-  let name = null;
+  let wish = null;
 
   async function begin() {
     const body = { called_number: number.value };
@@ -20,15 +20,15 @@ export async function showCall(main, me) {
     if (agent.value) body.agent_id = agent.value;
     const pairs = variables.value.split("\n").filter((line) => line.trim()).map((line) => line.split(/=(.*)/s).map((part) => (part ?? "").trim()));
     if (pairs.length) body.dynamic_variables = Object.fromEntries(pairs.map(([name, value]) => [name, value ?? ""]));
-    name ??= crypto.getRandomValues(new Uint32Array(4)).join("-");
-    const answer = await ask("webhook/initiate-call", { method: "POST", body, headers: { "Idempotency-Key": name } });
-    name = null;
+    wish ??= crypto.getRandomValues(new Uint32Array(4)).join("-");
+    const answer = await ask("webhook/initiate-call", { method: "POST", body, headers: { "Idempotency-Key": wish } });
+    wish = null;
     panel?.close();
     panel = follow(place, { id: answer.session_id, out: true, caller: caller.value, called: number.value, agent: agent.value, started: answer.timestamp }, me);
   }
 
   main.append(el("h1", {}, t("call")), el("div", { class: "split" },
-    el("form", { class: "column card", oninput: () => { name = null; }, onsubmit: (event) => { event.preventDefault(); act(button, begin); } },
+    el("form", { class: "column card", oninput: () => { wish = null; }, onsubmit: (event) => { event.preventDefault(); act(button, begin); } },
       field(t("number"), number), field(t("caller_number"), caller), field(t("agent_id"), agent), field(t("variables"), variables), el("div", {}, button)),
     place));
   number.focus();

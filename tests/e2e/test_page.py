@@ -581,6 +581,7 @@ async def test_a_recording_in_parts_is_heard_from_its_first_to_its_last(
     await page.route("**/calls/old/recording?part=*", part)
     await go(page, "#calls/old")
     await page.reload()
+    await page.get_by_text("Second.", exact=True).wait_for()
     links = await page.get_by_role("link", name="Download recording").all_inner_texts()
     assert links == ["Download recording 1", "Download recording 2"]
     await page.get_by_text("Second.", exact=True).click()

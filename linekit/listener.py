@@ -28,8 +28,8 @@ class ConnectionLimits:
 
     Attributes:
         connections: In all.
-        connections_per_address: From one address. Asterisk is usually one, so it has to hold all
-            calls.
+        connections_per_address: From one address, or one IPv6 network (`counted_as`). Asterisk is
+            usually one, so it has to hold all calls.
         half_open: Those that have not said who they are.
     """
 
@@ -85,7 +85,7 @@ class Census(Generic[Key]):
 
     def arrive(self, key: Key, address: str, *, now: float) -> Arrival[Key]:
         """Note that a connection has come. What `made_room` names has left."""
-        limits = self._limits
+        limits, address = self._limits, counted_as(address)
         here = self._half_open_by_address.get(address, OrderedDict())
         over: OverLimit | None = None
         oldest: Key | None = None
@@ -140,6 +140,26 @@ class Census(Generic[Key]):
         return late
 
 
+@lru_cache(maxsize=1024)
+def counted_as(host: str) -> str:
+    """Return what an address counts as where each has a limit: itself; of IPv6 its /64.
+
+    Whoever has one address of a /64 usually has all of them (RFC 6177), and could come from another
+    each time. What is no address counts as itself.
+
+    >>> counted_as("2001:db8::7:1")
+    '2001:db8::/64'
+    """
+    try:
+        address = plain_address(host)
+    except ValueError:
+        return host
+    if address.version == 4:
+        return str(address)
+    return str(IPv6Network((int(address), _IPV6_PREFIX), strict=False))
+
+
+_IPV6_PREFIX: Final = 64
 _SEPARATORS: Final = re.compile(r"[,\s]+")
 _IPV4_MAPPED: Final = IPv6Network("::ffff:0:0/96")
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 import structlog
 from aiohttp import web
 
-from ari_app.control.http.middleware import address_of
+from ari_app.control.http.middleware import address_of, counted_address
 from ari_app.control.http.problems import Problem
 from ari_app.json_text import NotJson, read_json
 from ari_app.process.loop import compute
@@ -126,7 +126,7 @@ class AgentWebhook:
 
     async def serve(self, request: web.Request) -> web.Response:
         """Take one event."""
-        with self._place(address_of(request)):
+        with self._place(counted_address(request)):
             try:
                 event = await self._read(request)
                 report = None if event is None else report_of(event)
@@ -211,7 +211,7 @@ class AgentWebhook:
         body = bytearray()
         limit = asyncio.timeout(_LATE_SECONDS)
         now = asyncio.get_running_loop().time()
-        upload = _Upload(address_of(request), now, limit)
+        upload = _Upload(counted_address(request), now, limit)
         self._uploads[upload] = None
         try:
             async with limit:

@@ -22,6 +22,7 @@ from ari_app.errors import forget_frames
 from ari_app.process.addresses import is_loopback
 from ari_app.records.store.log import CallLogUnavailable
 from ari_app.records.store.query import BadCursor
+from linekit.listener import counted_as
 
 log = structlog.get_logger(__name__)
 
@@ -138,7 +139,7 @@ def rate_limits(
         if not _is_refusal(status):
             return
         now = asyncio.get_running_loop().time()
-        if (wait := rates.take(f"{address_of(request)} refused", now, changes=True)) > 0:
+        if (wait := rates.take(f"{counted_address(request)} refused", now, changes=True)) > 0:
             raise too_often(wait, on_refused)
 
     @web.middleware
@@ -147,7 +148,7 @@ def rate_limits(
         request[FOREIGN_PAGE] = foreign = _is_foreign_page(request, keyless=keyless)
         if foreign and opens_connection(request):
             # It was taken for one of the address' own when it connected.
-            rates.give_back(address_of(request))
+            rates.give_back(counted_address(request))
         if path_served(request) in checked_paths:
             try:
                 response = await handler(request)
@@ -187,9 +188,15 @@ def address_of(request: web.Request) -> str:
 
 
 def client_of(request: web.Request) -> str:
-    """Say who asks: an address, or the foreign pages in the browsers at an address."""
-    address = address_of(request)
-    return f"{address} page" if request.get(FOREIGN_PAGE) else address
+    """Say who asks, as it is limited: what an address counts as, or the foreign pages in the
+    browsers there."""
+    counted = counted_address(request)
+    return f"{counted} page" if request.get(FOREIGN_PAGE) else counted
+
+
+def counted_address(request: web.Request) -> str:
+    """Return what the address of a request counts as where each has a limit."""
+    return counted_as(address_of(request))
 
 
 def path_served(request: web.Request) -> str | None:

@@ -19,7 +19,7 @@ from aiohttp.typedefs import Handler
 
 from ari_app.control.http.problems import MEDIA_TYPE, Problem
 from ari_app.errors import forget_frames
-from linekit.listener import Census, ConnectionLimits, Listener, turn_away
+from linekit.listener import Census, ConnectionLimits, Listener, counted_as, turn_away
 
 log = structlog.get_logger(__name__)
 
@@ -208,8 +208,8 @@ class HttpServer:
     Args:
         app: What is served.
         limits: How many connections, in all and for each address.
-        take: Given an address: lets it connect, 0, or says how many seconds it has to wait. A
-            new connection counts as a request: most of its cost is the same.
+        take: Given what an address counts as: lets it connect, 0, or says how many seconds it has
+            to wait. A new connection counts as a request: most of its cost is the same.
         on_refused: Told of what is refused before it is a request.
     """
 
@@ -267,7 +267,7 @@ class HttpServer:
 
     def _accepted(self, sock: socket.socket, host: str, port: int) -> None:
         loop = asyncio.get_running_loop()
-        if (wait := self._take(host)) > 0:
+        if (wait := self._take(counted_as(host))) > 0:
             self._turn_away(sock, "rate_limited", math.ceil(wait))
             return
         assert self._runner.server is not None

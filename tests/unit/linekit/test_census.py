@@ -55,6 +55,14 @@ def test_time_is_up_for_the_oldest_first() -> None:
     assert [found.next_deadline, len(found)] == [None, 1]
 
 
+def test_who_has_a_whole_ipv6_network_is_one() -> None:
+    found = census()
+    assert found.arrive(1, "2001:db8::1", now=0) == Arrival()
+    assert found.arrive(2, "2001:db8::2", now=0) == Arrival()
+    assert found.arrive(3, "2001:db8::3", now=0) == Arrival(made_room=(1, "address_limit"))
+    assert found.arrive(4, "2001:db8:0:1::1", now=0) == Arrival()
+
+
 def test_nobody_is_let_in_where_nobody_may() -> None:
     nobody = census(ConnectionLimits(half_open=0))
     assert nobody.arrive(1, "a", now=0) == Arrival(refused="limit")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from linekit.listener import Networks
+from linekit.listener import Networks, counted_as
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,20 @@ def test_what_is_inside(networks: str, inside: list[str], outside: list[str]) ->
 def test_what_is_no_network_is_named(word: str) -> None:
     with pytest.raises(ValueError, match=f"'{word}' is no network"):
         Networks(f"127.0.0.1 {word}")
+
+
+@pytest.mark.parametrize(
+    ("host", "counted"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8:0:7::1", "2001:db8:0:7::/64"),
+        ("2001:db8:0:7:ffff::", "2001:db8:0:7::/64"),
+        ("2001:db8:0:8::1", "2001:db8:0:8::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::1", "::/64"),
+        ("", ""),
+    ],
+)
+def test_what_an_address_counts_as(host: str, counted: str) -> None:
+    assert counted_as(host) == counted

@@ -10,11 +10,13 @@ from unittest.mock import Mock
 import pytest
 from aiohttp import ClientError, web
 from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.typedefs import Handler
 from structlog.testing import capture_logs
 
 from ari_app.control.http import requests as body
 from ari_app.control.http.handlers import build_web_app
 from ari_app.control.http.keys import Keys
+from ari_app.control.http.middleware import ADDRESS
 from ari_app.control.http.operations import OPERATIONS
 from ari_app.control.http.problems import Problem
 from ari_app.control.http.rates import RequestRates
@@ -124,6 +126,29 @@ async def test_too_many_wishes_are_refused_and_reading_goes_on(service: FakeServ
         assert response.headers["Connection"] == "close"
         assert (await client.get("/sessions")).status == 200
         assert b'ari_app_http_refused_total{reason="rate_limited"} 2.0' in service.metrics.render()
+
+
+@pytest.mark.parametrize(
+    ("addresses", "expected"),
+    [
+        (["2001:db8::1", "2001:db8::2"], [422, 429]),
+        (["2001:db8::1", "2001:db8:0:1::1"], [422, 422]),
+    ],
+)
+async def test_whoever_has_a_whole_ipv6_network_is_limited_as_one(
+    service: FakeService, addresses: list[str], expected: list[int]
+) -> None:
+    @web.middleware
+    async def believe(request: web.Request, handler: Handler) -> web.StreamResponse:
+        request[ADDRESS] = request.headers["X-From"]
+        return await handler(request)
+
+    app = build_web_app(service, keys=Keys.of(KEY), rates=RequestRates(0.5))
+    app.middlewares.insert(0, believe)
+    async with TestClient(TestServer(app), headers={"X-API-Key": KEY}) as client:
+        for address, status in zip(addresses, expected, strict=True):
+            asked = client.post("/webhook/end-call", json={}, headers={"X-From": address})
+            assert (await asked).status == status
 
 
 async def test_who_is_refused_by_a_way_in_keeps_nobody_else_out(service: FakeService) -> None:

@@ -24,7 +24,7 @@ from ari_app.call.checkpoint import (
     lasting,
 )
 from ari_app.call.context import CallContext
-from ari_app.call.conversation import HELD_BY_PHONE, QUIET_SECONDS, AgentSide
+from ari_app.call.conversation import HELD_BY_PHONE, AgentSide
 from ari_app.call.hearing import GreetingEar, ResponseTime
 from ari_app.call.keypad import Keypad, for_record
 from ari_app.call.plan import Announcement, CallPlan, Services
@@ -73,6 +73,7 @@ from ari_app.call.signals import (
     WatchSpeech,
 )
 from ari_app.call.sound import CallSound
+from ari_app.call.speech import QUIET_SECONDS
 from ari_app.call.states import OVER, State
 from ari_app.call.supervision import Supervision
 from ari_app.call.tools import ToolRunner

@@ -1,12 +1,9 @@
-"""The agent's side of one call: its conversations, what it says and when it is silent, its
-tools."""
+"""The agent's side of one call: its conversations, one after the other, and its tools."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable, Iterable
-from enum import Enum, auto
 from typing import Final
 
 import structlog
@@ -30,7 +27,15 @@ from ari_app.agent.interface import (
     TheirToolEnded,
     ToolCalled,
 )
+from ari_app.call.attention import Attention
 from ari_app.call.context import CallContext
+from ari_app.call.resume import (
+    GO_ON,
+    colleague_spoke,
+    go_on_after_colleague,
+    transcript_text,
+    what_was_said,
+)
 from ari_app.call.signals import (
     AgentClosed,
     AgentEnding,
@@ -41,7 +46,8 @@ from ari_app.call.signals import (
     Event,
     HoldRequested,
 )
-from ari_app.call.sound import CallSound, Cleared
+from ari_app.call.sound import CallSound
+from ari_app.call.speech import QUIET_SECONDS, AgentSpeech
 from ari_app.call.states import State
 from ari_app.call.tools import MAX_RUNNING, TOO_MANY, ToolRunner
 from ari_app.errors import AgentError
@@ -58,357 +64,10 @@ from ari_app.records.events import (
     ToolRan,
     bounded_arguments,
 )
-from ari_app.records.record import CallRecord, TranscriptLine
 from ari_app.records.trace import headers_of
 from ari_app.tools.tool import ToolAnswer
 
-# After the agent has said that it ends the call: how long it may stay silent, and how long it may
-# take.
-QUIET_SECONDS: Final = 1.5
-_QUIET_LIMIT_SECONDS: Final = 20.0
-# How often whoever waits for silence looks anew.
-_SILENCE_LOOK_SECONDS: Final = 0.1
-# Between two pieces of one sentence.
-_SENTENCE_SECONDS: Final = 0.4
-# What the agent says while the caller is on the way back from the music. A minute in the widest
-# format is 6 MB; of what comes beyond it the caller hears nothing, so that no word is cut out of
-# the middle.
-_MAX_KEPT_CHUNKS: Final = 500
-_MAX_KEPT_BYTES: Final = 8_000_000
-# Until it is known whether what is heard is a voice.
-_UNSURE_SECONDS: Final = 0.5
-
-
-class AgentSpeech:
-    """The speech of one call's agents, one after the other, on the way to the line.
-
-    Args:
-        sound: The call's sound.
-        record: Told when it is heard.
-
-    Attributes:
-        heard_until: When the caller will have heard all of it, or has; on the loop's clock.
-        last_word: When somebody said something in another way: keys, a transcript.
-    """
-
-    def __init__(self, sound: CallSound, record: CallRecord) -> None:
-        self._sound = sound
-        self._record = record
-        self._loop = asyncio.get_running_loop()
-        self._last_audio = 0.0
-        self._quiet_deadline = 0.0
-        self._kept: list[tuple[int, bytes, bool]] = []
-        self._kept_bytes = 0
-        self._nothing_kept = asyncio.Event()
-        self._nothing_kept.set()
-        self.heard_until = 0.0
-        self.last_word = self._loop.time()
-
-    # --- what it says
-
-    def take(self, event_id: int, data: bytes, is_final: bool, *, keep: bool = False) -> None:
-        """Take a piece of a response: for the line, or kept behind what is kept already."""
-        self._last_audio = self._loop.time()
-        if keep or self._kept:
-            self._keep(event_id, data, is_final)
-        else:
-            self._play(event_id, data, is_final)
-
-    def play_kept(self) -> None:
-        """Let what was kept be heard now, for the caller can hear the agent."""
-        kept = self._take_kept()
-        for event_id, data, is_final in kept:
-            self._play(event_id, data, is_final)
-
-    async def nothing_kept(self) -> None:
-        """Wait until nothing is kept: it is being heard, or never will be."""
-        await self._nothing_kept.wait()
-
-    def interrupt(self, *, by_caller: bool = True) -> Cleared:
-        """Fall silent, for the caller, or somebody else, speaks in its place."""
-        self.last_word = self._loop.time()
-        # What was heard before was heard then.
-        self.heard_until = min(self.heard_until, self.last_word)
-        self._take_kept()
-        return self._sound.clear(measured=by_caller)
-
-    def _keep(self, event_id: int, data: bytes, is_final: bool) -> None:
-        self._kept_bytes += len(data)
-        if len(self._kept) < _MAX_KEPT_CHUNKS and self._kept_bytes <= _MAX_KEPT_BYTES:
-            self._kept.append((event_id, data, is_final))
-            self._nothing_kept.clear()
-
-    def _take_kept(self) -> list[tuple[int, bytes, bool]]:
-        kept, self._kept, self._kept_bytes = self._kept, [], 0
-        self._nothing_kept.set()
-        return kept
-
-    def end_response(self) -> None:
-        """Complete the last response: nothing more comes of it."""
-        if self._kept:
-            event_id, data, _ = self._kept[-1]
-            self._kept[-1] = (event_id, data, True)
-            return
-        self._sound.end_response()
-        self._record.chronicle.response_over()
-
-    def _play(self, event_id: int, data: bytes, is_final: bool) -> None:
-        sound, chronicle = self._sound, self._record.chronicle
-        # What waits for silence is heard after this.
-        waiting = sound.waiting_seconds
-        before = self.queued_seconds - waiting
-        sound.say(event_id, data, is_final=is_final)
-        now, queued = self._loop.time(), self.queued_seconds - waiting
-        self.heard_until = now + queued
-        if queued > before:
-            since = now - self._record.began if sound.flows else 0.0
-            chronicle.hears(event_id, since + before, since + queued)
-        if is_final:
-            chronicle.response_over()
-
-    # --- silence
-
-    @property
-    def queued_seconds(self) -> float:
-        """How much the caller has still to hear."""
-        return self._sound.queued_seconds
-
-    def begin_quiet(self) -> float:
-        """Start to wait for the agent's silence; seconds until the first look."""
-        self._quiet_deadline = self._loop.time() + _QUIET_LIMIT_SECONDS
-        return QUIET_SECONDS
-
-    def still_speaking(self) -> float:
-        """Return the seconds until the agent, who wants to end, counts as silent; 0 when it is."""
-        now = self._loop.time()
-        if now >= self._quiet_deadline:
-            return 0.0
-        return min(self._silent_in(QUIET_SECONDS), self._quiet_deadline - now)
-
-    def somebody_spoke(self) -> None:
-        """Take note that somebody has said something just now, in whichever way."""
-        self.last_word = self._loop.time()
-
-    def silence_lacks(self, seconds: float) -> float:
-        """Return the seconds that a silence of so many lacks, or less where what is heard may be
-        noise."""
-        now, hearing = self._loop.time(), self._sound.hearing
-        heard = max(self.heard_until, self.last_word, hearing.last_speech_at)
-        lacks = seconds - max(0.0, now - heard)
-        return min(lacks, _UNSURE_SECONDS) if hearing.is_unsure(now) else lacks
-
-    async def silent(self, quiet_seconds: float = _SENTENCE_SECONDS) -> None:
-        """Wait until all that the agent said has been heard, for 20 s at most."""
-        deadline = self._loop.time() + _QUIET_LIMIT_SECONDS
-        while (left := self._silent_in(quiet_seconds)) > 0 and self._loop.time() < deadline:  # noqa: ASYNC110
-            # The caller may interrupt meanwhile, or hang up.
-            await asyncio.sleep(min(left, _SILENCE_LOOK_SECONDS))
-
-    def will_speak(self) -> None:
-        """Count as speaking from now on: it is about to say something."""
-        self._last_audio = max(self._last_audio, self._loop.time())
-
-    def _silent_in(self, quiet_seconds: float) -> float:
-        now, queued = self._loop.time(), self.queued_seconds
-        quiet = max(self._last_audio, now) if queued else self._last_audio
-        return max(0.0, quiet + queued + quiet_seconds - now)
-
-
-MAX_CHARACTERS: Final = 4000
-"""Of the transcript, from its end: some four minutes of talk."""
-
-GO_ON: Final = (
-    "(The connection was lost for a moment and is back. Go on where you stopped, in one short "
-    "sentence, and do not greet again.)"
-)
-_COLLEAGUE: Final = (
-    "A colleague of yours, a human, took the call over and spoke with the caller for {time}. "
-    "You were on hold and heard nothing of it. The caller hears you again."
-)
-_GO_ON_AFTER_COLLEAGUE: Final = (
-    "(A colleague has spoken with the caller for {time} and gives the call back to you. You do "
-    "not know what was said: in one short sentence, tell the caller that you are back, and go on. "
-    "Do not greet again.)"
-)
-_CONTEXT: Final = (
-    "This call has been going on for a while. The connection to you was lost, and you take it up "
-    "again: do not greet and do not ask again what you know. What was said so far:\n"
-)
-_NOTHING: Final = "(nothing)"
-LEFT_OUT: Final = "(The beginning is left out.)\n"
-_SPEAKERS: Final = {"agent": "Agent", "caller": "Caller", "dtmf": "Keys", "tool": "Tool"}
-
-
-def transcript_text(lines: Iterable[TranscriptLine], limit: int = MAX_CHARACTERS) -> str:
-    """Write down what was said, a line each, as far as it was heard; the last `limit` characters.
-
-    A longer one is cut between two lines, or between two words of the last, and says so.
-    """
-    said: list[tuple[str, str]] = []
-    for line in lines:
-        if line.who == "correction":
-            agent = next((at for at in reversed(range(len(said))) if said[at][0] == "agent"), None)
-            if agent is not None:
-                said[agent] = ("agent", line.text)
-        elif line.who in _SPEAKERS:
-            said.append((line.who, line.text))
-    text = "\n".join(f"{_SPEAKERS[who]}: {words}" for who, words in said if words)
-    if len(text) > limit:
-        note = LEFT_OUT if limit > len(LEFT_OUT) else ""
-        end = text[len(note) - limit :]
-        text = note + (end.partition("\n")[2] or end.partition(" ")[2] or end)
-    return text or _NOTHING
-
-
-def context(transcript: str) -> str:
-    """Make the contextual update for the new conversation."""
-    return _CONTEXT + transcript
-
-
-def spoken_time(seconds: float) -> str:
-    """Write down for a model how long something took."""
-    whole = max(1, round(seconds))
-    parts = [(whole // 60, "minute"), (whole % 60, "second")]
-    return " and ".join(f"{count} {unit}{'s' * (count != 1)}" for count, unit in parts if count)
-
-
-_PAUSE: Final = 0.2
-"""Part of the limit for which the caller must have paused: who is still speaking is not waiting."""
-
-
-class Verdict(Enum):
-    """The decision about an agent's silence."""
-
-    TELL = auto()
-    """Tell the agent, once."""
-    GIVE_UP = auto()
-    """It has been told, and said nothing."""
-
-
-class SilenceWatch:
-    """Watches one call. All times are seconds on the clock of `now`.
-
-    Args:
-        limit_seconds: How long the caller waits until the agent is told; 0: for ever.
-    """
-
-    def __init__(self, limit_seconds: float) -> None:
-        self._limit = limit_seconds
-        self._since: float | None = None
-        self._told = False
-
-    def look(
-        self, now: float, *, spoke_at: float, answered_at: float, excused: bool
-    ) -> Verdict | None:
-        """Take a look; once a second is often enough.
-
-        The time runs from the first word of the caller's that was not answered: one who asks
-        "hello?" again and again does not begin it anew.
-
-        Args:
-            now: The time.
-            spoke_at: When the caller last stopped speaking.
-            answered_at: When the caller last heard the agent.
-            excused: Something explains the silence: a tool is running, the caller is on hold.
-        """
-        if spoke_at <= answered_at or not self._limit:
-            self._since, self._told = None, False
-            return None
-        if excused or self._since is None:
-            self._since = now if excused else spoke_at
-            return None
-        if now - self._since < self._limit or now - spoke_at < self._limit * _PAUSE:
-            return None
-        if self._told:
-            return Verdict.GIVE_UP
-        self._since, self._told = now, True
-        return Verdict.TELL
-
-
 log = structlog.get_logger(__name__)
-
-_LOOK_SECONDS = 1.0
-# A tool of the agent's own service may take so long, where its request does not say.
-_THEIR_TOOL_SECONDS = 60.0
-# ElevenLabs lets a tool be given two minutes at most; whoever says more explains no longer silence.
-_LONGEST_TOOL_SECONDS = 120.0
-# More at once no conversation needs; of them those are forgotten that end first.
-_MAX_THEIR_TOOLS = 64
-_ID_CHARACTERS = 128
-
-
-class Attention:
-    """Knows what the agent owes the caller.
-
-    Args:
-        sound: The call's sound, in which the caller is heard.
-        speech: What the caller hears of the agent.
-        limit_seconds: See `SilenceWatch`.
-    """
-
-    def __init__(self, sound: CallSound, speech: AgentSpeech, limit_seconds: float) -> None:
-        self._sound = sound
-        self._speech = speech
-        self._limit_seconds = limit_seconds
-        self._watch = SilenceWatch(limit_seconds)
-        self._loop = asyncio.get_running_loop()
-        self._their_tools: dict[str, float] = {}
-        self._said_at = self._meant_at = 0.0
-
-    async def watch(self, *, excused: Callable[[], bool], tell: Callable[[], None]) -> None:
-        """Watch until the agent has failed; for ever where there is no limit.
-
-        Args:
-            excused: Whether something explains a silence now.
-            tell: Tells the agent that it owes an answer.
-        """
-        while self._limit_seconds:
-            await asyncio.sleep(seconds_to_beat(self._loop.time(), _LOOK_SECONDS))
-            now = self._loop.time()
-            verdict = self._watch.look(
-                now,
-                spoke_at=max(self._said_at, self._sound.hearing.last_utterance_at),
-                answered_at=max(self._speech.heard_until, self._meant_at),
-                excused=excused() or any(until > now for until in self._their_tools.values()),
-            )
-            if verdict is Verdict.TELL:
-                tell()
-            elif verdict is Verdict.GIVE_UP:
-                return
-        await self._loop.create_future()
-
-    def caller_said(self) -> None:
-        """Note that the agent has understood something."""
-        # This may come after the answer has begun; the line knows better when the caller spoke.
-        self._said_at = self._sound.hearing.last_speech_at or self._loop.time()
-
-    def tool_begins(self, call_id: str, seconds: float | None) -> None:
-        """Note that a tool of the agent's own service runs, for so long at most."""
-        tools = self._their_tools
-        lasts = min(seconds or _THEIR_TOOL_SECONDS, _LONGEST_TOOL_SECONDS)
-        tools[_key(call_id)] = self._loop.time() + lasts
-        if len(tools) > _MAX_THEIR_TOOLS:
-            del tools[min(tools, key=tools.__getitem__)]
-
-    def tool_ended(self, call_id: str, name: str) -> None:
-        """Note that a tool has run; one of them means that the agent is silent on purpose."""
-        self._their_tools.pop(_key(call_id), None)
-        if name == "skip_turn":
-            self._meant_at = self._loop.time()
-
-    def forget(self) -> None:
-        """Begin anew, for the agent is another one."""
-        self._their_tools.clear()
-
-    def begin_anew(self) -> None:
-        """Let nobody owe the other anything: somebody else has spoken with the caller."""
-        self._meant_at = self._loop.time()
-
-
-def _key(call_id: str) -> str:
-    """Return as much of an id as tells it from others, whoever chose it."""
-    return call_id[:_ID_CHARACTERS]
-
 
 # An agent may ask "are you there?" after a few seconds of silence (by default after 7 s); it shall
 # not while it cannot be heard.
@@ -523,7 +182,7 @@ class AgentSide:
         if self._is_new:
             # Keys may have been pressed while it was dialled.
             said = transcript_text(self._context.record.transcript)
-            conversation.tell(context(said), about="resumed")
+            conversation.tell(what_was_said(said), about="resumed")
             if self._colleague:
                 conversation.tell(self._colleague, about="take_over")
             if self._for_the_next:
@@ -613,9 +272,8 @@ class AgentSide:
             seconds: How long the supervisor spoke with them.
             there: The agent is there; otherwise it is told this as soon as one is.
         """
-        time = spoken_time(seconds)
-        self._colleague = _COLLEAGUE.format(time=time)
-        self._go_on = _GO_ON_AFTER_COLLEAGUE.format(time=time)
+        self._colleague = colleague_spoke(seconds)
+        self._go_on = go_on_after_colleague(seconds)
         self._context.record.chronicle.heard_again()
         # What was said before is answered by now, or by nobody.
         self._sound.hearing.forget()

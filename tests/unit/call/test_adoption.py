@@ -21,9 +21,9 @@ from ari_app.agent.elevenlabs.errors import AgentUnavailable
 from ari_app.audio.sound_file import SoundFile
 from ari_app.call.calls import Waiting
 from ari_app.call.checkpoint import restore
-from ari_app.call.conversation import GO_ON
 from ari_app.call.keypad import Keypad
 from ari_app.call.plan import Announcement
+from ari_app.call.resume import GO_ON
 from ari_app.call.signals import ConsultRequested, EndRequested, HoldRequested
 from ari_app.call.states import State
 from ari_app.control.control import CallControl

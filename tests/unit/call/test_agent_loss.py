@@ -12,7 +12,8 @@ from ari_app.agent.elevenlabs.closing import AgentClose, CloseKind
 from ari_app.agent.elevenlabs.errors import AgentRefused, AgentUnavailable
 from ari_app.agent.interface import Resumed
 from ari_app.audio.sound_file import SoundFile
-from ari_app.call.conversation import GO_ON, HELD_BY_PHONE
+from ari_app.call.conversation import HELD_BY_PHONE
+from ari_app.call.resume import GO_ON
 from ari_app.call.signals import ConsultRequested
 from ari_app.call.states import State
 from ari_app.errors import AgentError

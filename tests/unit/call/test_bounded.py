@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ari_app.call.conversation import Attention
+from ari_app.call.attention import Attention
 from ari_app.records.bounded import MAX_SAID_BYTES
 from ari_app.records.events import Overflowed
 from tests.unit.call.stage import Stage

@@ -3,11 +3,11 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ari_app.call.conversation import (
+from ari_app.call.resume import (
     LEFT_OUT,
     MAX_CHARACTERS,
-    context,
     transcript_text,
+    what_was_said,
 )
 from ari_app.records.record import TranscriptLine
 
@@ -60,7 +60,7 @@ def test_a_long_one_begins_with_a_whole_line() -> None:
     assert MAX_CHARACTERS - 50 < len(text) <= MAX_CHARACTERS
     assert text.startswith(LEFT_OUT + "Caller: This is sentence")
     assert text.endswith("number 499.")
-    assert context(text).endswith(text)
+    assert what_was_said(text).endswith(text)
 
 
 def test_one_long_line_begins_with_a_whole_word() -> None:

@@ -5,7 +5,7 @@ import asyncio
 import numpy as np
 import pytest
 
-from ari_app.call.conversation import SilenceWatch, Verdict
+from ari_app.call.attention import SilenceWatch, Verdict
 from ari_app.line.interface import PhoneHeld
 from audiosocket.frames import SLIN
 from lab.softphone.sounds import babble, silence

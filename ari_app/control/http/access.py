@@ -6,7 +6,6 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from types import MappingProxyType
 from typing import Final
 
 from aiohttp import hdrs, web
@@ -116,11 +115,11 @@ class Access:
         keys: Keys,
         *,
         open_paths: frozenset[str],
-        checked_paths: frozenset[str] = frozenset(),
-        needs: Mapping[tuple[str, str], Scope] = MappingProxyType({}),
+        checked_paths: frozenset[str],
+        needs: Mapping[tuple[str, str], Scope],
         page: Callable[[web.Request], web.Response | None],
         on_refused: OnRefused,
-        sign_in_seconds: float = 12 * 3600.0,
+        sign_in_seconds: float,
         now: Callable[[], float] = _time_of_day,
     ) -> None:
         self._keys = keys

@@ -18,22 +18,26 @@ import structlog
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
-from ari_app.control.http.access import Access
+from ari_app.control.http.application import (
+    audit_changes,
+    new_app,
+    new_public_app,
+    of_itself,
+    serve_operations,
+)
 from ari_app.control.http.audit import AuditLog
-from ari_app.control.http.handlers import MAX_BODY_BYTES, audit_changes, serve_operations
 from ari_app.control.http.idempotency import IdempotentAnswers, check_key
 from ari_app.control.http.keys import Keys
 from ari_app.control.http.machines import Elsewhere, only_machines
 from ari_app.control.http.merged_watch import WATCH_PATH, MergedWatch
-from ari_app.control.http.middleware import add_headers, problems, rate_limits, request_ids
-from ari_app.control.http.models import Liveness, Readiness
-from ari_app.control.http.openapi import Description, docs_page, sign_in
-from ari_app.control.http.operations import IDEMPOTENCY_KEY, OPEN_PATHS, OPERATIONS
-from ari_app.control.http.page import PAGE_PATHS, Watching, page_routes
+from ari_app.control.http.middleware import add_headers
+from ari_app.control.http.models import Readiness
+from ari_app.control.http.operations import IDEMPOTENCY_KEY, OPERATIONS
+from ari_app.control.http.page import Watching, page_routes
 from ari_app.control.http.rates import RequestRates
 from ari_app.control.http.relay import Relay, There, WorkerAway
 from ari_app.control.http.requests import read_body
-from ari_app.control.http.server import mark_heads, while_there
+from ari_app.control.http.server import while_there
 from ari_app.control.workers.hub import Hub
 from ari_app.control.workers.merged import FrontMetrics, Merged
 from ari_app.control.workers.roster import Worker
@@ -103,7 +107,7 @@ class FrontHandlers:
         self._roster = front.hub.roster
         self._relay = relay
         self._merged = Merged()
-        self._description = Description(keyed=keyed, number_pattern=number_pattern)
+        self._of_itself = of_itself(keyed=keyed, number_pattern=number_pattern)
         self._initiated: IdempotentAnswers[_Kept] = (
             IdempotentAnswers() if elsewhere is None else elsewhere.answers
         )
@@ -126,11 +130,9 @@ class FrontHandlers:
             "end_call": self.end_call,
             "get_recording": self.get_recording,
             "list_sessions": self.list_sessions,
-            "live": self.live,
             "ready": self.ready,
             "metrics": self.metrics,
-            "openapi": self.openapi,
-            "docs": self.docs,
+            **self._of_itself,
         }
         for operation in OPERATIONS:
             passed = self.pass_on if operation.name in _STREAMS else self.relay
@@ -310,10 +312,6 @@ class FrontHandlers:
 
     # --- service
 
-    async def live(self, request: web.Request) -> web.Response:
-        """Say that the process runs."""
-        return web.json_response(Liveness().model_dump())
-
     async def ready(self, request: web.Request) -> web.Response:
         """Say whether new calls are taken."""
         readiness = await self.readiness()
@@ -364,14 +362,6 @@ class FrontHandlers:
         # Not in the loop: callers wait in the front for their worker.
         text = await compute(self._merged.render, metrics.render(), texts)
         return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE})
-
-    async def openapi(self, request: web.Request) -> web.Response:
-        """Describe this interface."""
-        return await self._description.answer()
-
-    async def docs(self, request: web.Request) -> web.Response:
-        """Show the description as a page."""
-        return docs_page()
 
     async def _of_all(
         self, path: str, seconds: float = _ASK_SECONDS
@@ -470,28 +460,14 @@ def build_front_app(
         hidden: What must not be kept, as `RECORDS_HIDE` says.
         price: What a minute with an agent costs: `0.10 EUR`; empty: nobody says.
     """
-    on_refused = front.metrics.http_was_refused
-    checked_paths = frozenset(path for _, path in routes)
-    access = Access(
+    app, access = new_public_app(
         keys,
-        open_paths=OPEN_PATHS | PAGE_PATHS,
-        checked_paths=checked_paths,
-        needs={(each.method, each.path): each.needs for each in OPERATIONS},
-        page=sign_in,
-        on_refused=on_refused,
+        audit_changes(audit_file, hidden),
+        refusals,
+        checked_paths=frozenset(path for _, path in routes),
+        rates=rates,
+        on_refused=front.metrics.http_was_refused,
         sign_in_seconds=sign_in_seconds,
-    )
-    app = web.Application(
-        middlewares=[
-            mark_heads,
-            request_ids,
-            audit_changes(audit_file, hidden),
-            problems,
-            rate_limits(rates, on_refused, keyless=not keys, checked_paths=checked_paths),
-            access.middleware(),
-            refusals,
-        ],
-        client_max_size=MAX_BODY_BYTES,
     )
     app.on_response_prepare.append(add_headers)
     watch = MergedWatch(front.hub, front.problems, relay, elsewhere)
@@ -543,15 +519,10 @@ def build_machine_app(
         audit_file: Where changes are written down that reach no worker; None: in the log alone.
         hidden: What must not be kept, as `RECORDS_HIDE` says.
     """
-    app = web.Application(
-        middlewares=[
-            mark_heads,
-            only_machines(secret, front.metrics.http_was_refused),
-            audit_changes(audit_file, hidden),
-            problems,
-            refusals,
-        ],
-        client_max_size=MAX_BODY_BYTES,
+    app = new_app(
+        only_machines(secret, front.metrics.http_was_refused),
+        audit_changes(audit_file, hidden),
+        refusals,
     )
     app.on_response_prepare.append(add_headers)
     handlers = FrontHandlers(

@@ -7,42 +7,42 @@ import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from http import HTTPStatus
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import orjson
-from aiohttp import hdrs, web
-from aiohttp.typedefs import Handler, Middleware
+from aiohttp import web
+from aiohttp.typedefs import Handler
 from pydantic import BaseModel
 
 from ari_app.call.calls import Calls
 from ari_app.control.control import CallControl
-from ari_app.control.http.access import Access
-from ari_app.control.http.audit import CALL, AuditLog, audit
+from ari_app.control.http.application import (
+    audit_changes,
+    new_public_app,
+    of_itself,
+    serve_operations,
+)
+from ari_app.control.http.audit import CALL, AuditLog
 from ari_app.control.http.calls import CallHandlers
 from ari_app.control.http.idempotency import IdempotentAnswers
-from ari_app.control.http.keys import Keys, Scope
+from ari_app.control.http.keys import Keys
 from ari_app.control.http.listen import Listening
 from ari_app.control.http.middleware import (
     KEY_NAME,
     add_headers,
-    problems,
-    rate_limits,
-    request_ids,
 )
 from ari_app.control.http.models import (
     ActionResponse,
     EndCallResponse,
     InitiateCallResponse,
-    Liveness,
     Readiness,
     SessionList,
     call_id,
     detail,
     summary,
 )
-from ari_app.control.http.openapi import Description, docs_page, sign_in
-from ari_app.control.http.operations import EVENTS_PATH, IDEMPOTENCY_KEY, OPEN_PATHS, OPERATIONS
-from ari_app.control.http.page import PAGE_CHANGES, PAGE_PATHS, Watch, page_routes
+from ari_app.control.http.operations import EVENTS_PATH, IDEMPOTENCY_KEY
+from ari_app.control.http.page import Watch, page_routes
 from ari_app.control.http.rates import RequestRates
 from ari_app.control.http.recording import recording_of
 from ari_app.control.http.requests import (
@@ -57,7 +57,7 @@ from ari_app.control.http.requests import (
     read_model,
     read_nothing,
 )
-from ari_app.control.http.server import mark_heads, while_there
+from ari_app.control.http.server import while_there
 from ari_app.control.http.streams import stream_events
 from ari_app.process.loop import in_turns
 from ari_app.records.journal import Journal
@@ -130,7 +130,7 @@ class Handlers:
         self._calls = CallHandlers(service)
         self._public_url = public_url
         self._listening = Listening(service)
-        self._description = Description(keyed=keyed, number_pattern=number_pattern)
+        self._of_itself = of_itself(keyed=keyed, number_pattern=number_pattern)
         # As JSON, for thousands are kept, and the model takes four times as much.
         self._initiated: IdempotentAnswers[str] = IdempotentAnswers()
 
@@ -154,11 +154,9 @@ class Handlers:
             "recording": self.recording,
             "get_recording": self.get_recording,
             **self._calls.by_name(),
-            "live": self.live,
             "ready": self.ready,
             "metrics": self.metrics,
-            "openapi": self.openapi,
-            "docs": self.docs,
+            **self._of_itself,
         }
 
     # --- calls
@@ -330,10 +328,6 @@ class Handlers:
 
     # --- service
 
-    async def live(self, request: web.Request) -> web.Response:
-        """Say that the process runs."""
-        return web.json_response(Liveness().model_dump())
-
     async def ready(self, request: web.Request) -> web.Response:
         """Say whether new calls are taken."""
         readiness = self._service.readiness()
@@ -344,14 +338,6 @@ class Handlers:
         """Answer in Prometheus' text format."""
         text = b"".join([piece async for piece in in_turns(self._service.metrics.pieces())])
         return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE})
-
-    async def openapi(self, request: web.Request) -> web.Response:
-        """Describe this interface."""
-        return await self._description.answer()
-
-    async def docs(self, request: web.Request) -> web.Response:
-        """Show the description as a page."""
-        return docs_page()
 
 
 def _session_id(request: web.Request) -> str:
@@ -371,38 +357,6 @@ def _json(model: BaseModel, status: HTTPStatus = HTTPStatus.OK) -> web.Response:
 
 def _done(request: web.Request, message: str) -> web.Response:
     return _json(ActionResponse(success=True, session_id=_session_id(request), message=message))
-
-
-def audit_changes(file: AuditLog | None, hidden: Collection[str]) -> Middleware:
-    """Return what writes down each change that somebody asks for.
-
-    Args:
-        file: Where to; None: in the log alone.
-        hidden: What must not be kept, as `RECORDS_HIDE` says.
-    """
-    return audit(
-        file,
-        names={(each.method, each.path): each.name for each in OPERATIONS} | PAGE_CHANGES,
-        also=[(each.method, each.path) for each in OPERATIONS if each.needs > Scope.READ],
-        hidden=hidden,
-    )
-
-
-def serve_operations(app: web.Application, handlers: Mapping[str, Handler]) -> None:
-    """Add the routes of all operations.
-
-    Args:
-        app: Where.
-        handlers: By the names of the operations.
-    """
-    for operation in OPERATIONS:
-        app.router.add_route(operation.method, operation.path, handlers[operation.name])
-        if operation.is_open or operation.has_head:
-            # What watches a service often asks so.
-            app.router.add_route(hdrs.METH_HEAD, operation.path, handlers[operation.name])
-
-
-MAX_BODY_BYTES: Final = 64 * 1024
 
 
 def serve_calls(
@@ -455,40 +409,21 @@ def build_web_app(
         hidden: What must not be kept of them: `numbers`.
         price: What a minute with an agent costs: `0.10 EUR`; empty: nobody says.
     """
-    on_refused = service.metrics.http_was_refused
-    checked_paths = frozenset(route.path for route in routes)
-    features = {
-        "log": service.call_log is not None,
-        "recordings": service.recordings is not None,
-    }
-    access = Access(
+    app, access = new_public_app(
         keys,
-        open_paths=OPEN_PATHS | PAGE_PATHS,
-        checked_paths=checked_paths,
-        needs={(each.method, each.path): each.needs for each in OPERATIONS},
-        page=sign_in,
-        on_refused=on_refused,
+        audit_changes(audit_file, hidden),
+        checked_paths=frozenset(route.path for route in routes),
+        rates=rates or RequestRates(),
+        on_refused=service.metrics.http_was_refused,
         sign_in_seconds=sign_in_seconds,
-    )
-    app = web.Application(
-        middlewares=[
-            mark_heads,
-            request_ids,
-            audit_changes(audit_file, hidden),
-            problems,
-            rate_limits(
-                rates or RequestRates(),
-                on_refused,
-                keyless=not keys,
-                checked_paths=checked_paths,
-            ),
-            access.middleware(),
-        ],
-        client_max_size=MAX_BODY_BYTES,
     )
     handlers = Handlers(
         service, keyed=bool(keys), public_url=public_url, number_pattern=number_pattern
     )
     watch = serve_calls(app, service, handlers, routes)
+    features = {
+        "log": service.call_log is not None,
+        "recordings": service.recordings is not None,
+    }
     app.router.add_routes(page_routes(access, watch, features=features, price=price))
     return app

@@ -17,12 +17,11 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from ari_app.control.http.access import REQUEST_KEY
+from ari_app.control.http.application import audit_changes, new_app
 from ari_app.control.http.audit import AuditLog
 from ari_app.control.http.handlers import (
-    MAX_BODY_BYTES,
     Handlers,
     ServiceView,
-    audit_changes,
     serve_calls,
 )
 from ari_app.control.http.keys import ApiKey, Scope
@@ -33,10 +32,9 @@ from ari_app.control.http.middleware import (
     REQUEST_ID,
     REQUEST_ID_HEADER,
     path_served,
-    problems,
 )
 from ari_app.control.http.problems import Problem
-from ari_app.control.http.server import Connection, mark_heads
+from ari_app.control.http.server import Connection
 
 log = structlog.get_logger(__name__)
 
@@ -114,14 +112,8 @@ def build_worker_app(
         audit_file: Where changes are written down; None: in the log alone.
         hidden: What must not be kept, as `RECORDS_HIDE` says.
     """
-    app = web.Application(
-        middlewares=[
-            mark_heads,
-            trusted(frozenset(route.path for route in routes)),
-            audit_changes(audit_file, hidden),
-            problems,
-        ],
-        client_max_size=MAX_BODY_BYTES,
+    app = new_app(
+        trusted(frozenset(route.path for route in routes)), audit_changes(audit_file, hidden)
     )
     handlers = Handlers(service, keyed=True, public_url=public_url, number_pattern=number_pattern)
     watch = serve_calls(app, service, handlers, routes)

@@ -271,9 +271,9 @@ def talk(
     import uvloop
     from rich.console import Console
 
+    from ari_app.commands.talk import talk
     from ari_app.line.microphone import devices
     from ari_app.process.logs import set_up_logging
-    from ari_app.talk import talk
 
     # What is to be said is said in the terminal.
     set_up_logging("CRITICAL")
@@ -347,7 +347,7 @@ def calls(
     import uvloop
     from rich.console import Console
 
-    from ari_app.calls import call_filter, list_calls
+    from ari_app.commands.calls import call_filter, list_calls
 
     wanted = call_filter(
         {
@@ -382,7 +382,7 @@ def show_call(
     import uvloop
     from rich.console import Console
 
-    from ari_app.calls import show_call
+    from ari_app.commands.calls import show_call
 
     uvloop.run(show_call(_settings(env_file), name, Console(), as_json=as_json))
 
@@ -406,7 +406,7 @@ def webhooks(
     """List what is not delivered, the newest first."""
     from rich.console import Console
 
-    from ari_app.webhooks import list_undelivered
+    from ari_app.commands.webhooks import list_undelivered
 
     if context.invoked_subcommand is None:
         list_undelivered(_settings(env_file), limit, Console())
@@ -420,7 +420,7 @@ def show_webhooks(
     """Show what became of each event of a call, and what is still to be sent."""
     from rich.console import Console
 
-    from ari_app.webhooks import show
+    from ari_app.commands.webhooks import show
 
     show(_settings(env_file), name, Console())
 
@@ -434,7 +434,7 @@ def retry_webhooks(
     """Send again what was given up, and at once what waits; serve does the sending."""
     from rich.console import Console
 
-    from ari_app.webhooks import retry
+    from ari_app.commands.webhooks import retry
 
     if (name is None) is not every:
         raise ConfigError("Name a call or an event, or say --all.")
@@ -447,8 +447,8 @@ def test_webhooks(env_file: EnvFile = _ENV_FILE) -> None:
     import uvloop
     from rich.console import Console
 
+    from ari_app.commands.webhooks import test
     from ari_app.process.logs import set_up_logging
-    from ari_app.webhooks import test
 
     settings = _settings(env_file)
     set_up_logging("CRITICAL")

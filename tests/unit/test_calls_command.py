@@ -13,7 +13,7 @@ import orjson
 import pytest
 from rich.console import Console
 
-from ari_app.calls import call_filter, list_calls, show_call
+from ari_app.commands.calls import call_filter, list_calls, show_call
 from ari_app.errors import AppError, ConfigError
 from ari_app.records.document import call_document
 from ari_app.records.events import KeysPressed, Noted, Said, ToolRan
@@ -49,7 +49,7 @@ def document(number: int, **changes: Any) -> dict[str, Any]:
 @pytest.fixture
 def say(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Say:
     """Run a command on a log with five calls; what it prints."""
-    monkeypatch.setattr("ari_app.calls.set_up_logging", lambda *_: None)
+    monkeypatch.setattr("ari_app.commands.calls.set_up_logging", lambda *_: None)
     url = f"sqlite+aiosqlite:///{tmp_path}/calls.db"
     settings = settings_maker(monkeypatch, tmp_path)(database_url=url)
 
@@ -161,7 +161,7 @@ async def test_a_call_log_that_cannot_be_looked_for(
 ) -> None:
     url = f"sqlite:///{tmp_path}/{'x' * 300}.db"
     settings = settings_maker(monkeypatch, tmp_path)(database_url=url)
-    monkeypatch.setattr("ari_app.calls.set_up_logging", lambda *_: None)
+    monkeypatch.setattr("ari_app.commands.calls.set_up_logging", lambda *_: None)
     with pytest.raises(AppError, match="The call log's database"):
         await list_calls(settings, CallFilter(), 1, Console(), as_json=False)
 

@@ -19,16 +19,16 @@ import pytest
 from rich.console import Console
 
 from ari_app import cli
-from ari_app import talk as talk_module
 from ari_app.bridge import VoiceBridge
 from ari_app.checks.all import check_all
 from ari_app.checks.finding import Verdict, what_works
+from ari_app.commands import talk as talk_module
+from ari_app.commands.talk import TalkFailed, meters, talk
 from ari_app.errors import ConfigError
 from ari_app.line import microphone
 from ari_app.line.microphone import Levels, MicrophoneGateway, PortAudio
 from ari_app.process import logs
 from ari_app.settings import Settings
-from ari_app.talk import TalkFailed, meters, talk
 from tests.unit.agent.elevenlabs.fake_agent import API_KEY, FakeAgent, FakeConversation
 from tests.unit.line.fake_card import BLOCK_SECONDS, FakeCard
 from tests.unit.settings_maker import Make, settings_maker, unhurried

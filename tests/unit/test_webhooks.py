@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 from rich.console import Console
 
-from ari_app import webhooks
+from ari_app.commands import webhooks
 from ari_app.errors import ConfigError
 from ari_app.records.document import call_document
 from ari_app.records.record import CallRecord

@@ -1,0 +1,1 @@
+"""Commands beside `serve` and `check`: each does one thing in the terminal, and ends."""

@@ -108,15 +108,14 @@ class Keys:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something else that belongs to the course of the call; `words`: it repeats somebody's."""
+    """Something else that belongs to the course of the call; it repeats nobody's words."""
 
     at: float
     text: str
-    words: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Return it as a document has it."""
-        return {"at": self.at, "text": self.text, "words": self.words}
+        return {"at": self.at, "text": self.text}
 
 
 Entry = Turn | ToolUse | Keys | Note
@@ -220,7 +219,7 @@ class Chronicle:
             case KeysPressed(text):
                 self._keep(Keys(at, plain_text(text)), event)
             case Noted(text):
-                self._keep(Note(at, plain_text(text), event.words), event)
+                self._keep(Note(at, plain_text(text)), event)
             case _:
                 pass
 

@@ -196,11 +196,10 @@ class KeysPressed:
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """Something else that belongs to the course of the call; `words`: it repeats somebody's."""
+    """Something else that belongs to the course of the call; it repeats nobody's words."""
 
     kind: ClassVar[str] = "note"
     text: str
-    words: bool = _kept(default=False)
 
 
 @dataclass(frozen=True, slots=True)

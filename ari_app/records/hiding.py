@@ -102,10 +102,6 @@ def hide(document: dict[str, Any], what: Collection[str]) -> dict[str, Any]:
             **document,
             "turns": [{**turn, "text": "", "heard": None} for turn in document["turns"]],
             "tools": [{**tool, "arguments": {}, "result": ""} for tool in document["tools"]],
-            "notes": [
-                {**note, "text": "" if note["words"] else note["text"]}
-                for note in document["notes"]
-            ],
         }
     if NUMBERS in what:
         document = _without_numbers(document)

@@ -172,11 +172,11 @@ class FrontHandlers:
         """Serve what a way in serves, which checks by itself who comes."""
         info = request.match_info
         if "token" in info:
-            worker = self._roster.of_token(info["token"]) or self._any()
+            worker = self._roster.of_token(info["token"]) or self._roomiest()
             return self._relay.pass_on(request, worker)
         if request.content_type != _FORM:
             # What the agent's service sends may hold a call's sound.
-            return await self._relay.answer(request, self._any(), request.content)
+            return await self._relay.answer(request, self._roomiest(), request.content)
         body = await read_body(request)
         return await self._relay.answer(request, self._of_way_in(request, body), body)
 
@@ -197,7 +197,7 @@ class FrontHandlers:
             there = await self._elsewhere.of_call(session_id)
             if there is not None:
                 return there
-        return There(worker or self._any(), self._relay)
+        return There(worker or self._roomiest(), self._relay)
 
     def _await(self, *names: object) -> None:
         """Refuse a request about a call, or a line, of a lost worker, which the next one may go on
@@ -209,11 +209,12 @@ class FrontHandlers:
         if any(isinstance(name, str) and self._roster.is_awaited(name) for name in names):
             raise WorkerAway
 
-    def _any(self) -> Worker:
-        # The one with the least to do; one that drains still answers.
-        return self._roomiest()
-
     def _roomiest(self) -> Worker:
+        """Return the one with the least to do; one that drains still answers.
+
+        Raises:
+            WorkerAway: There is none.
+        """
         worker = self._roster.roomiest()
         if worker is None:
             raise WorkerAway

@@ -8,7 +8,7 @@ after the other is replaced two versions speak with each other.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from ari_app.records.spend.shares import Change
 
@@ -228,7 +228,6 @@ _KINDS: Final[dict[str, type[Any]]] = {
         Places,
     )
 }
-Any_ = TypeVar("Any_", bound=Told)
 
 
 def as_message(told: Told) -> dict[str, Any]:

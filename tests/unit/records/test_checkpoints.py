@@ -120,7 +120,7 @@ def test_the_next_process_goes_on_in_the_same_file(tmp_path: Path) -> None:
     (left,), refused = second.open()
     assert not refused
     assert [line[0] for line in left.lines] == ["call", "event"]
-    assert left.lines[1][1] == {"text": "half", "words": False}
+    assert left.lines[1][1] == {"text": "half"}
     assert time.monotonic() - left.last_seen < 5
     assert len(left.taken) == 1
     left.file.add("event", Noted("goes on"))

@@ -142,7 +142,7 @@ def test_a_call() -> None:
             }
         ],
         "keys": [{"at": 7.0, "digits": "[digits]"}],
-        "notes": [{"at": 8.0, "text": "the caller holds", "words": False}],
+        "notes": [{"at": 8.0, "text": "the caller holds"}],
         "take_overs": [
             {
                 "who": "lea",

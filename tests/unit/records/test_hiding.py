@@ -102,7 +102,6 @@ def spoken() -> CallRecord:
     record.fold(Said("caller", SECRET), 2.0)
     arguments = {SECRET: [SECRET], "said": {"by": SECRET}}
     record.fold(ToolRan(SECRET, name="look_up", arguments=arguments, result=SECRET), 3.0)
-    record.fold(Noted(f"the caller asks for a {SECRET}", words=True), 4.0)
     record.fold(Noted("the caller holds"), 5.0)
     return record
 
@@ -118,7 +117,7 @@ def test_no_word_slips() -> None:
         ("caller", False),
     ]
     assert [tool["name"] for tool in document["tools"]] == ["look_up"]
-    assert [note["text"] for note in document["notes"]] == ["", "the caller holds"]
+    assert [note["text"] for note in document["notes"]] == ["the caller holds"]
 
 
 def test_both() -> None:

@@ -49,7 +49,7 @@ from ari_app.line.asterisk.ari.errors import AriError, AriUnauthorized
 from ari_app.line.asterisk.cleanup import Mender
 from ari_app.line.asterisk.gateway import AsteriskGateway
 from ari_app.line.interface import Arrival, Gateway
-from ari_app.process.addresses import join_host
+from ari_app.process.addresses import join_host, split_host_port
 from ari_app.process.limits import share_interpreter
 from ari_app.process.loop import cancelled
 from ari_app.process.memory import (
@@ -77,7 +77,7 @@ from ari_app.records.trace import read_traceparent
 from ari_app.records.tracing import Tracing
 from ari_app.records.webhooks.outbox import Outbox
 from ari_app.records.webhooks.signing import secrets_of
-from ari_app.settings import Settings, split_host_port
+from ari_app.settings import Settings
 from ari_app.tools.http_config import process_environment
 from ari_app.tools.http_tools import HttpTools
 from audiosocket.server import AudioSocketServer

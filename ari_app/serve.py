@@ -30,7 +30,7 @@ from ari_app.control.workers.folder import Folder
 from ari_app.errors import ConfigError
 from ari_app.line.asterisk.cleanup import GIVE_BACK_SECONDS, Mender
 from ari_app.line.asterisk.names import worker_app
-from ari_app.process.addresses import page_url
+from ari_app.process.addresses import page_url, split_host_port
 from ari_app.process.compiled import in_use
 from ari_app.process.limits import raise_limit
 from ari_app.process.logs import set_up_logging
@@ -51,7 +51,7 @@ from ari_app.process.supervisor.parent import unblock_signals
 from ari_app.records.checkpoints import are_lost, forget_left, has_calls
 from ari_app.records.store.address import read_address
 from ari_app.records.store.sqlite_probe import is_current
-from ari_app.settings import MOST_WORKERS, Settings, split_host_port
+from ari_app.settings import MOST_WORKERS, Settings
 from linekit.listener import listening
 
 log = structlog.get_logger(__name__)

@@ -7,9 +7,7 @@ repeats a secret.
 
 from __future__ import annotations
 
-import ipaddress
 import logging
-import re
 from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
@@ -18,8 +16,6 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import (
-    AfterValidator,
-    BeforeValidator,
     Field,
     PrivateAttr,
     SecretStr,
@@ -31,24 +27,51 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from ari_app.call.amd import AmdRules, OnMachine
 from ari_app.call.keypad import DigitMode
 from ari_app.errors import ConfigError, in_words
-from ari_app.line.asterisk.dialplan import check_endpoint
 from ari_app.line.asterisk.names import worker_app
-from ari_app.line.numbers import check_number, number_pattern
+from ari_app.line.numbers import number_pattern
 from ari_app.patterns import LinearPattern
 from ari_app.process.addresses import (
-    OWN_HEADERS,
-    can_be_host,
     is_loopback,
     is_unspecified,
     join_host,
-    split_host,
-    usable_url,
+    split_host_port,
 )
-from ari_app.process.files import is_absent, written_out
+from ari_app.process.files import is_absent
 from ari_app.process.logs import NumberStyle
 from ari_app.records.hiding import what_to_hide
 from ari_app.records.store.address import read_address
-from linekit.listener import ConnectionLimits, Networks
+from ari_app.setting_types import (
+    EMPTY_IS_NONE,
+    AccountSid,
+    DatabaseUrl,
+    DialplanContext,
+    Edge,
+    Endpoint,
+    FallbackUrl,
+    HeaderName,
+    HostPort,
+    Hosts,
+    HttpUrl,
+    LineFormatName,
+    MediaTransport,
+    NetworkList,
+    Number,
+    OptionalPath,
+    OptionalSecret,
+    OptionalText,
+    Pattern,
+    Region,
+    SecretForHeader,
+    SpoolPath,
+    StoreUrl,
+    Tokens,
+    WaysIn,
+    WebhookUrls,
+    WhatToHide,
+    ZoneName,
+    listed,
+)
+from linekit.listener import ConnectionLimits
 
 if TYPE_CHECKING:
     # Who makes them needs all of a call; every command reads settings, and most carry no calls.
@@ -59,15 +82,9 @@ if TYPE_CHECKING:
     from ari_app.records.webhooks.outbox import OutboxOptions
 
 _BUSY_CALLS = 50
-_WAYS_IN: Final = ("asterisk", "twilio", "custom", "local")
 MOST_WORKERS: Final = 64
-STORE_SCHEMES: Final = ("valkey", "valkeys", "redis", "rediss")
 # What it cannot read `ari-app check` tells of (`ari_app.checks.env_file`).
 logging.getLogger("dotenv").setLevel(logging.CRITICAL)
-
-MediaTransport = Literal["audiosocket", "websocket", "auto"]
-LineFormatName = Literal["slin", "slin16", "slin24", "auto"]
-
 
 _SHAPES: Final = {
     "ari_app": "must be 1 to 64 letters, digits, dots, hyphens and underscores",
@@ -83,192 +100,6 @@ _SHAPES: Final = {
     "precall_header": "must be the name of an HTTP header: letters, digits and hyphens",
 }
 """What to say of a text whose shape is wrong."""
-
-
-def _http_url(value: str) -> str:
-    parts = usable_url(value)
-    if parts is None:
-        raise ValueError("must be a URL with http:// or https://")
-    if parts.username or parts.password:
-        raise ValueError("must not carry a user name or password; they have settings of their own")
-    if parts.query or parts.fragment:
-        raise ValueError("must not carry a query or a fragment")
-    return value.rstrip("/")
-
-
-_PRIVATE_NAMES: Final = (".local", ".internal", ".lan", ".home.arpa")
-_MAX_RECEIVERS: Final = 8
-
-
-def _webhook_urls(value: str) -> str:
-    urls = [each.strip() for each in value.split(",")]
-    if len(urls) > _MAX_RECEIVERS:
-        raise ValueError(f"must be at most {_MAX_RECEIVERS} URLs")
-    for url in urls:
-        parts = usable_url(url)
-        if parts is None or not url.isascii() or " " in url:
-            raise ValueError("must be a URL with https://, or several with commas")
-        if parts.username or parts.password or parts.fragment:
-            raise ValueError("must not carry a user name, a password or a fragment")
-        if parts.scheme == "http" and not _is_near(parts.hostname or ""):
-            raise ValueError(
-                "must begin with https://: what is said in calls would cross the internet for "
-                "everybody to read; http:// is for this machine and private networks"
-            )
-    return ",".join(urls)
-
-
-def _is_near(host: str) -> bool:
-    """Return whether a host is this machine or in a private network, as far as its name tells."""
-    try:
-        return ipaddress.ip_address(host).is_private
-    except ValueError:
-        return "." not in host.rstrip(".") or host.rstrip(".").endswith(_PRIVATE_NAMES)
-
-
-def _fallback_url(value: str) -> str:
-    _http_url(value.partition("?")[0])
-    if "#" in value or not value.isascii() or not value.isprintable() or " " in value:
-        raise ValueError("must be a URL with http:// or https://, without a fragment")
-    return value
-
-
-def _number(value: str | None) -> str | None:
-    return None if value is None else check_number(value)
-
-
-def _tokens(value: SecretStr) -> SecretStr:
-    tokens = value.get_secret_value().split(",")
-    if not all(token.isascii() and token.strip() for token in tokens):
-        raise ValueError("must be one auth token or several, with commas between them")
-    return value
-
-
-def split_host_port(value: str) -> tuple[str, int]:
-    """Split `host:port` or `[v6]:port`.
-
-    Raises:
-        ValueError: No port, no host that can be, or a port outside 0 to 65535.
-    """
-    host, colon, port = value.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    known = port.isascii() and port.isdigit() and int(port) <= 65535
-    if not colon or not can_be_host(host) or not known:
-        raise ValueError("must be host:port")
-    return host, int(port)
-
-
-def _host_port(value: str) -> str:
-    split_host_port(value)
-    return value
-
-
-def _pattern(value: str | None) -> str | None:
-    if value is not None:
-        number_pattern(value)
-    return value
-
-
-def _empty_is_none(value: object) -> object:
-    return None if value == "" else value
-
-
-def _not_empty(value: object) -> object:
-    if value == "":
-        raise ValueError("is empty")  # as a path it were this folder
-    return value
-
-
-def _ways_in(value: str) -> str:
-    names = [name.strip() for name in value.split(",")]
-    if not set(names) <= set(_WAYS_IN) or len(set(names)) < len(names):
-        raise ValueError(f"must be one or several of {', '.join(_WAYS_IN)}, each once, with commas")
-    if "local" in names and len(names) > 1:
-        raise ValueError("local stands alone: this machine's microphone is the only way in then")
-    return ",".join(names)
-
-
-def _hosts(value: str) -> str:
-    for host in _listed(value):
-        split_host(host)
-    return value
-
-
-def _listed(value: str) -> tuple[str, ...]:
-    return tuple(value.replace(",", " ").split())
-
-
-def _for_a_header(value: SecretStr | None) -> SecretStr | None:
-    if value is not None and not re.fullmatch(r"[!-~]+", value.get_secret_value()):
-        raise ValueError("must be letters, digits and signs of ASCII, without spaces")
-    return value
-
-
-def _store(value: SecretStr | None) -> SecretStr | None:
-    if value is not None and usable_url(value.get_secret_value(), STORE_SCHEMES) is None:
-        raise ValueError("must be valkey://host:port, or with valkeys, redis or rediss")
-    return value
-
-
-def _networks(value: str) -> str:
-    Networks(value)
-    return value
-
-
-def _header(value: str) -> str:
-    if value.lower() in OWN_HEADERS:
-        raise ValueError("must be a header of your own, such as Authorization: it is set already")
-    return value
-
-
-def _what_to_hide(value: str) -> str:
-    what_to_hide(value)
-    return value
-
-
-def _zone(value: str) -> str:
-    try:
-        ZoneInfo(value)
-    except (OSError, ValueError, KeyError):
-        raise ValueError(
-            "must be the name of a time zone that this machine knows, such as Europe/Berlin"
-        ) from None
-    return value
-
-
-def _database(value: str) -> str:
-    if value:
-        read_address(value)
-    return value
-
-
-def _one_line(value: SecretStr | None) -> SecretStr | None:
-    # Requests with it could not be sent, or whoever asks us could not send it.
-    if value is not None and re.search(r"[\x00-\x1f\x7f]", value.get_secret_value()):
-        raise ValueError("must be one line, without tabs and other control characters")
-    return value
-
-
-HttpUrl = Annotated[str, AfterValidator(_http_url)]
-HostPort = Annotated[str, AfterValidator(_host_port)]
-OptionalSecret = Annotated[
-    SecretStr | None, AfterValidator(_one_line), BeforeValidator(_empty_is_none)
-]
-OptionalText = Annotated[str | None, BeforeValidator(_empty_is_none)]
-OptionalPath = Annotated[
-    Path | None,
-    AfterValidator(lambda value: value and written_out(value)),
-    BeforeValidator(_empty_is_none),
-]
-Number = Annotated[str | None, AfterValidator(_number), BeforeValidator(_empty_is_none)]
-AccountSid = Annotated[str, Field(pattern=r"^AC[0-9A-Za-z]{1,62}$")]
-Tokens = Annotated[SecretStr, AfterValidator(_tokens)]
-FallbackUrl = Annotated[str, AfterValidator(_fallback_url)]
-Region = Annotated[str, Field(pattern=r"^[a-z]{2}[0-9]$")]
-Edge = Annotated[str, Field(pattern=r"^[a-z-]{2,32}$")]
-Endpoint = Annotated[str, AfterValidator(check_endpoint)]
-Pattern = Annotated[str | None, AfterValidator(_pattern), BeforeValidator(_empty_is_none)]
-DialplanContext = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,79}$")]
 
 
 class Settings(BaseSettings):
@@ -297,14 +128,14 @@ class Settings(BaseSettings):
             for name, value in given.items()
         }
 
-    dialer_type: Annotated[str, AfterValidator(_ways_in)] = "asterisk"
+    dialer_type: WaysIn = "asterisk"
     use_dialer_audio: bool = True
     local_audio_device: OptionalText = None
 
-    dialer_api_url: Annotated[HttpUrl | None, BeforeValidator(_empty_is_none)] = None
-    dialer_api_key: Annotated[OptionalSecret, AfterValidator(_for_a_header)] = None
+    dialer_api_url: Annotated[HttpUrl | None, EMPTY_IS_NONE] = None
+    dialer_api_key: SecretForHeader = None
     dialer_ca_file: OptionalPath = None
-    dialer_audio_hosts: Annotated[str, AfterValidator(_hosts)] = ""
+    dialer_audio_hosts: Hosts = ""
 
     ari_url: HttpUrl = "http://127.0.0.1:8088"
     ari_username: str = ""
@@ -314,22 +145,22 @@ class Settings(BaseSettings):
 
     media_transport: MediaTransport = "audiosocket"
     audiosocket_bind: HostPort = "127.0.0.1:9092"
-    audiosocket_advertise: Annotated[HostPort | None, BeforeValidator(_empty_is_none)] = None
+    audiosocket_advertise: Annotated[HostPort | None, EMPTY_IS_NONE] = None
     audiosocket_format: LineFormatName = "slin"
-    audiosocket_allow: Annotated[str, AfterValidator(_networks)] = ""
+    audiosocket_allow: NetworkList = ""
     audiosocket_max_connections: int = Field(default=0, ge=0, le=60_000)
     audiosocket_max_connections_per_address: int = Field(default=0, ge=0, le=60_000)
     audiosocket_max_half_open: int = Field(default=0, ge=0, le=10_000)
     audiosocket_max_half_open_per_address: int = Field(default=0, ge=0, le=10_000)
 
-    twilio_account_sid: Annotated[AccountSid | None, BeforeValidator(_empty_is_none)] = None
-    twilio_auth_token: Annotated[Tokens | None, BeforeValidator(_empty_is_none)] = None
+    twilio_account_sid: Annotated[AccountSid | None, EMPTY_IS_NONE] = None
+    twilio_auth_token: Annotated[Tokens | None, EMPTY_IS_NONE] = None
     twilio_phone_number: Number = None
-    twilio_fallback_url: Annotated[FallbackUrl | None, BeforeValidator(_empty_is_none)] = None
+    twilio_fallback_url: Annotated[FallbackUrl | None, EMPTY_IS_NONE] = None
     twilio_fallback_number: Number = None
-    twilio_region: Annotated[Region | None, BeforeValidator(_empty_is_none)] = None
-    twilio_edge: Annotated[Edge | None, BeforeValidator(_empty_is_none)] = None
-    twilio_api_base_url: Annotated[HttpUrl | None, BeforeValidator(_empty_is_none)] = None
+    twilio_region: Annotated[Region | None, EMPTY_IS_NONE] = None
+    twilio_edge: Annotated[Edge | None, EMPTY_IS_NONE] = None
+    twilio_api_base_url: Annotated[HttpUrl | None, EMPTY_IS_NONE] = None
 
     elevenlabs_api_key: OptionalSecret = None
     elevenlabs_agent_id: OptionalText = None
@@ -344,7 +175,7 @@ class Settings(BaseSettings):
     api_max_connections: int = Field(default=0, ge=0, le=60_000)
     api_max_connections_per_address: int = Field(default=0, ge=0, le=60_000)
     api_requests_per_second: float = Field(default=50, ge=0, le=10_000)
-    api_public_url: Annotated[HttpUrl | None, BeforeValidator(_empty_is_none)] = None
+    api_public_url: Annotated[HttpUrl | None, EMPTY_IS_NONE] = None
 
     max_concurrent_calls: int = Field(default=10, ge=1, le=10_000)
     call_timeout_seconds: float = Field(default=600, gt=0, le=86_400)
@@ -365,12 +196,10 @@ class Settings(BaseSettings):
     no_speech_timeout_seconds: float = Field(default=0, ge=0, le=86_400)
     hold_timeout_seconds: float = Field(default=0, ge=0, le=86_400)
 
-    database_url: Annotated[str, AfterValidator(_database)] = Field(
-        default="sqlite+aiosqlite:///./calls.db", repr=False
-    )
+    database_url: DatabaseUrl = Field(default="sqlite+aiosqlite:///./calls.db", repr=False)
     records_journal_dir: OptionalPath = None
     records_keep_days: int = Field(default=0, ge=0, le=36_500)
-    records_hide: Annotated[str, AfterValidator(_what_to_hide)] = "nothing"
+    records_hide: WhatToHide = "nothing"
 
     spend_minutes_per_day: float = Field(default=0, ge=0, le=1e9)
     spend_calls_per_day: int = Field(default=0, ge=0, le=1_000_000_000)
@@ -378,7 +207,7 @@ class Settings(BaseSettings):
     agent_price_per_minute: str = Field(
         default="", pattern=r"^([0-9]{1,6}(\.[0-9]{1,6})? [A-Z]{3})?$"
     )
-    spend_time_zone: Annotated[str, AfterValidator(_zone)] = "UTC"
+    spend_time_zone: ZoneName = "UTC"
 
     outbound_endpoint: Endpoint = "PJSIP/{number}@trunk"
     number_pattern: Pattern = None
@@ -386,14 +215,14 @@ class Settings(BaseSettings):
     outbound_queue_size: int = Field(default=100, ge=0, le=10_000)
     amd_context: DialplanContext = "voice-agent-amd"
     amd_on_machine: OnMachine = OnMachine.TALK
-    amd_on_words: Annotated[OnMachine | None, BeforeValidator(_empty_is_none)] = None
+    amd_on_words: Annotated[OnMachine | None, EMPTY_IS_NONE] = None
     amd_on_silence: OnMachine = OnMachine.TALK
     amd_on_notsure: OnMachine = OnMachine.TALK
-    transfer_endpoint: Annotated[Endpoint | None, BeforeValidator(_empty_is_none)] = None
+    transfer_endpoint: Annotated[Endpoint | None, EMPTY_IS_NONE] = None
     transfer_pattern: Pattern = None
     transfer_context: DialplanContext = "voice-agent-after"
     transfer_ring_seconds: float = Field(default=30, gt=0, le=300)
-    take_over_endpoint: Annotated[Endpoint | None, BeforeValidator(_empty_is_none)] = None
+    take_over_endpoint: Annotated[Endpoint | None, EMPTY_IS_NONE] = None
     take_over_pattern: Pattern = None
 
     dtmf_mode: DigitMode = DigitMode.COLLECT
@@ -404,24 +233,16 @@ class Settings(BaseSettings):
     agent_variables: str = Field(default="", pattern=r"^([A-Za-z_][A-Za-z0-9_]*([ ,]+|$))*$")
     tools_file: OptionalPath = None
 
-    precall_url: Annotated[HttpUrl | None, BeforeValidator(_empty_is_none)] = None
+    precall_url: Annotated[HttpUrl | None, EMPTY_IS_NONE] = None
     precall_secret: OptionalSecret = None
-    precall_header: Annotated[str, AfterValidator(_header)] = Field(
-        default="Authorization", pattern=r"^[A-Za-z0-9-]{1,64}$"
-    )
+    precall_header: HeaderName = Field(default="Authorization", pattern=r"^[A-Za-z0-9-]{1,64}$")
     precall_timeout_seconds: float = Field(default=3, gt=0, le=30)
     precall_on_failure: Literal["go_on", "fail"] = "go_on"
 
-    webhook_url: Annotated[
-        str | None,
-        AfterValidator(lambda value: value and _webhook_urls(value)),
-        BeforeValidator(_empty_is_none),
-    ] = None
+    webhook_url: WebhookUrls = None
     webhook_secret: OptionalSecret = None
     webhook_ca_file: OptionalPath = None
-    webhook_spool: Annotated[Path, AfterValidator(written_out), BeforeValidator(_not_empty)] = Path(
-        "webhooks.db"
-    )
+    webhook_spool: SpoolPath = Path("webhooks.db")
     elevenlabs_webhook_secret: OptionalSecret = None
     elevenlabs_fetch_reports: bool = False
 
@@ -431,11 +252,9 @@ class Settings(BaseSettings):
     worker_loss: Literal["adopt", "dialplan"] = "adopt"
     worker_stall_seconds: float = Field(default=2, ge=0, le=60)
 
-    cluster_url: Annotated[
-        SecretStr | None, AfterValidator(_store), BeforeValidator(_empty_is_none)
-    ] = None
+    cluster_url: StoreUrl = None
     cluster_bind: HostPort = "0.0.0.0:8090"
-    cluster_secret: Annotated[OptionalSecret, AfterValidator(_for_a_header)] = None
+    cluster_secret: SecretForHeader = None
     cluster_max_calls: int = Field(default=0, ge=0, le=100_000)
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -521,7 +340,7 @@ class Settings(BaseSettings):
     @property
     def dialer_hosts(self) -> tuple[str, ...]:
         """Hosts beside DIALER_API_URL's whose sound may be fetched."""
-        return _listed(self.dialer_audio_hosts)
+        return listed(self.dialer_audio_hosts)
 
     @property
     def has_audiosocket(self) -> bool:

@@ -42,8 +42,8 @@ from ari_app.line.asterisk.ari.events import AriEvent
 from ari_app.line.asterisk.ari.socket import EventSocket, SocketState
 from ari_app.line.asterisk.channels import quietly
 from ari_app.line.asterisk.names import media_channel_id
-from ari_app.process.addresses import join_host
-from ari_app.settings import Settings, split_host_port
+from ari_app.process.addresses import join_host, split_host_port
+from ari_app.settings import Settings
 from audiosocket.connection import AudioSocketConnection
 from audiosocket.frames import SLIN, Kind
 from audiosocket.server import AudioSocketServer

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 from ari_app.checks.finding import Finding, failed, note, ok, warning
 from ari_app.checks.host import not_to_be_had
-from ari_app.process.addresses import is_unspecified
-from ari_app.settings import Settings, split_host_port
+from ari_app.process.addresses import is_unspecified, split_host_port
+from ari_app.settings import Settings
 
 _WHAT: Final = "Several machines"
 

@@ -10,8 +10,8 @@ from ari_app.clients import dialer_api
 from ari_app.errors import ConfigError
 from ari_app.line.dialer.api import PROBE, DialerError
 from ari_app.line.interface import OwnAudio
-from ari_app.process.addresses import is_loopback
-from ari_app.settings import Settings, split_host_port
+from ari_app.process.addresses import is_loopback, split_host_port
+from ari_app.settings import Settings
 
 _WHAT: Final = "Dialer"
 _ADVICE: Final = {

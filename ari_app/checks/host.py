@@ -20,12 +20,12 @@ from ari_app.checks.finding import EVERYTHING, NOTHING, Finding, failed, ok, war
 from ari_app.control.http.keys import Keys
 from ari_app.control.workers.folder import Folder
 from ari_app.errors import ConfigError
-from ari_app.process.addresses import is_loopback, page_url
+from ari_app.process.addresses import is_loopback, page_url, split_host_port
 from ari_app.process.compiled import is_compiled
 from ari_app.process.files import nearest
 from ari_app.process.limits import available, needed
 from ari_app.records.audit import not_writable
-from ari_app.settings import Settings, split_host_port
+from ari_app.settings import Settings
 
 if TYPE_CHECKING:
     # What only some settings need is imported where they are looked at: a check should be quick.

@@ -34,9 +34,10 @@ from ari_app.line.asterisk.ari.errors import AriError
 from ari_app.line.asterisk.ari.socket import SocketState
 from ari_app.line.asterisk.cleanup import GIVE_BACK_SECONDS, Mender
 from ari_app.line.asterisk.names import machine_name, media_channel_id, worker_app
+from ari_app.process.addresses import split_host_port
 from ari_app.process.loop import Soon, cancelled
 from ari_app.process.opening import Opened
-from ari_app.settings import MOST_WORKERS, Settings, split_host_port
+from ari_app.settings import MOST_WORKERS, Settings
 
 log = structlog.get_logger(__name__)
 

@@ -67,6 +67,20 @@ def split_host(text: str) -> tuple[str, int | None]:
     return host, port
 
 
+def split_host_port(value: str) -> tuple[str, int]:
+    """Split `host:port` or `[v6]:port`.
+
+    Raises:
+        ValueError: No port, no host that can be, or a port outside 0 to 65535.
+    """
+    host, colon, port = value.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    known = port.isascii() and port.isdigit() and int(port) <= 65535
+    if not colon or not can_be_host(host) or not known:
+        raise ValueError("must be host:port")
+    return host, int(port)
+
+
 def join_host(host: str, port: int) -> str:
     """Write `host:port` as `split_host` reads it.
 

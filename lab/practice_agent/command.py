@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from ari_app.errors import ConfigError
-from ari_app.settings import split_host_port
+from ari_app.process.addresses import split_host_port
 from lab.practice_agent.config import PracticeConfig
 from lab.practice_agent.profile import AgentBook, PracticeAgentError
 from lab.practice_agent.record import TranscriptLine

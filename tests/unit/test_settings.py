@@ -10,7 +10,8 @@ from ari_app.call.amd import AmdRules, OnMachine
 from ari_app.call.keypad import DigitMode
 from ari_app.call.plan import CallPolicy
 from ari_app.errors import ConfigError
-from ari_app.settings import Settings, load_settings, split_host_port
+from ari_app.process.addresses import split_host_port
+from ari_app.settings import Settings, load_settings
 from linekit.listener import ConnectionLimits
 from tests.unit.settings_maker import nothing_outside
 

@@ -52,7 +52,7 @@ from ari_app.line.asterisk.ari.resources import GET_CHANNEL as GET_CHANNEL
 from ari_app.line.asterisk.ari.resources import LIST_BRIDGES as LIST_BRIDGES
 from ari_app.line.asterisk.ari.resources import LIST_CHANNELS as LIST_CHANNELS
 from ari_app.line.asterisk.ari.rest import Rest
-from ari_app.settings import split_host_port
+from ari_app.process.addresses import split_host_port
 from audiosocket.frames import SlinFormat
 from lab.load.events import Bridge, Channel, Json, asterisk_info
 from lab.load.media_socket import MediaChannel, MediaSocket

@@ -168,8 +168,7 @@ class VoiceBridge(Opened):
         self.settings = settings
         self._again = again
         self._place = place
-        self.member: Membership | None = None
-        self._forgetting: list[Forgetting] = []
+        self.membership: Membership | None = None
         running = (state.value for state in State if state not in (State.NEW, State.ENDED))
         self.metrics = Metrics(("waiting", *running), KNOWN_CODES)
         self.call_log: CallLog | None = None
@@ -255,7 +254,7 @@ class VoiceBridge(Opened):
             announcements=require_announcements(settings),
             checkpoints=None if self._adoption is None else self._adoption.checkpoints,
         )
-        member = self._join()
+        membership = self._join()
         self.calls = Calls(
             services,
             planner,
@@ -264,8 +263,8 @@ class VoiceBridge(Opened):
             queue_size=settings.outbound_queue_size,
             give_up=_nothing if asterisk is None else asterisk.abandon,
             quota=_no_limit if self.spend is None else self.spend.quota,
-            admission=None if member is None else member.admission,
-            on_known=_known_to_nobody if member is None else member.known,
+            admission=None if membership is None else membership.admission,
+            on_known=_known_to_nobody if membership is None else membership.known,
         )
         self._exit.push_async_callback(self.calls.close)
         self.metrics.calls_limit.set(settings.max_concurrent_calls)
@@ -278,14 +277,14 @@ class VoiceBridge(Opened):
             services.policy,
             asyncio.get_running_loop().time,
             dialer_holds=settings.dialer_holds_calls,
-            mark=(lambda token: token) if member is None else member.mark,
+            mark=(lambda token: token) if membership is None else membership.mark,
             on_refused=self.metrics.call_refused,
         )
-        if member is not None:
-            member.serve(self.calls)
+        if membership is not None:
+            membership.serve(self.calls)
             if self.spend is not None:
-                member.count(self.spend)
-            linking = asyncio.create_task(member.run(), name="front")
+                membership.count(self.spend)
+            linking = asyncio.create_task(membership.run(), name="front")
             self._exit.push_async_callback(cancelled, linking)
         if self.recordings is not None:
             watching = asyncio.create_task(self.recordings.run(), name="recordings")
@@ -322,43 +321,32 @@ class VoiceBridge(Opened):
         place = self._place
         if place is None:
             return None
-        member = self.member = Membership(
+        membership = self.membership = Membership(
             place.number, self.settings.ari_app, place.folder.front, self._takes_calls
         )
-        self.journal.listen(member.heard)
-        self._exit.callback(member.close)
-        self._follow_deletions()
-        member.on_forget = self._forget
+        self.journal.listen(membership.heard)
+        self._exit.callback(membership.close)
+        membership.on_forget = self._follow_deletions().put
         if self.call_log is not None:
-            self.call_log.on_delete.append(member.deleted)
-        return member
+            self.call_log.on_delete.append(membership.deleted)
+        return membership
 
-    def _follow_deletions(self) -> None:
-        """Remove what there is here of calls that others delete. What can be removed does not wait
-        for what cannot be."""
-        hooks: list[OnDelete] = []
-        if self.recordings is not None:
-            hooks.append(self.recordings.delete)
-        hooks.append(self._forget_webhooks())
-        for hook in hooks:
-            forgetting = Forgetting(hook)
-            self._forgetting.append(forgetting)
-            task = asyncio.create_task(forgetting.run(), name="deletions elsewhere")
-            self._exit.push_async_callback(cancelled, task)
-
-    def _forget(self, session_id: str, recordings: list[str]) -> None:
-        document = {"recordings": [{"path": path} for path in recordings]}
-        for each in self._forgetting:
-            each.put(session_id, document)
+    def _follow_deletions(self) -> Forgetting:
+        """Remove what there is here of calls that others delete."""
+        hooks = [] if self.recordings is None else [self.recordings.delete]
+        forgetting = Forgetting([*hooks, self._forget_webhooks()])
+        task = asyncio.create_task(forgetting.run(), name="deletions elsewhere")
+        self._exit.push_async_callback(cancelled, task)
+        return forgetting
 
     def _takes_calls(self) -> bool:
         return self._running and any(gateway.connected for gateway in self.gateways)
 
     def _take(self, arrival: Arrival) -> None:
-        taking, member = self.calls.take(arrival), self.member
-        if member is not None:
+        taking, membership = self.calls.take(arrival), self.membership
+        if membership is not None:
             line_id = arrival.line.id
-            taking.add_done_callback(lambda _: member.taken_in(line_id))
+            taking.add_done_callback(lambda _: membership.taken_in(line_id))
 
     def _open_recordings(self) -> RecordingArchive | None:
         settings = self.settings
@@ -430,8 +418,8 @@ class VoiceBridge(Opened):
         return guard
 
     def _counted(self) -> None:
-        if self.member is not None:
-            self.member.spent()
+        if self.membership is not None:
+            self.membership.spent()
 
     def _spend(self, alert: SpendAlert) -> None:
         if self.outbox is not None:
@@ -561,8 +549,8 @@ class VoiceBridge(Opened):
         )
         share_interpreter()
         self._running = True
-        if self.member is not None:
-            self.member.room_changed()
+        if self.membership is not None:
+            self.membership.room_changed()
         try:
             await asyncio.wait([*ways, stop], return_when=asyncio.FIRST_COMPLETED)
             for error in [way.exception() for way in ways if way.done()]:
@@ -572,8 +560,8 @@ class VoiceBridge(Opened):
                 if isinstance(error, AriUnauthorized):
                     raise ConfigError(unauthorized(self.settings, error)) from None
                 raise error
-            if self.member is not None and not self._ending:
-                await self.member.leave()
+            if self.membership is not None and not self._ending:
+                await self.membership.leave()
             await self.calls.drain(0 if self._ending else self.settings.drain_timeout_seconds)
         finally:
             await cancelled(stop, agents, lag, leftovers, *ways)
@@ -771,13 +759,13 @@ class VoiceBridge(Opened):
     # --- Asterisk
 
     def _was_moved(self, channel: str) -> None:
-        if self.member is not None:
-            self.member.entered(channel)
+        if self.membership is not None:
+            self.membership.entered(channel)
 
     def _ari_changed(self, state: str) -> None:
         self.metrics.ari_connected.set(state == "connected")
-        if self.member is not None:
-            self.member.room_changed()
+        if self.membership is not None:
+            self.membership.room_changed()
         if state == "replaced":
             self._on_replaced()
 

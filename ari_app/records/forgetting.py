@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import structlog
@@ -20,14 +20,38 @@ _LONGEST_PAUSE_SECONDS: Final = 600.0
 
 
 class Forgetting:
-    """Has removed what there is of calls that were deleted elsewhere, one after the other: a
-    machine that comes back hears of all of a month at once.
+    """Has removed what there is of calls that were deleted elsewhere. What can be removed does not
+    wait for what cannot be.
+
+    Args:
+        hooks: Each removes something of a call, as those of the call log do.
+    """
+
+    def __init__(self, hooks: Iterable[OnDelete]) -> None:
+        self._queues = [_Queue(hook) for hook in hooks]
+
+    def put(self, session_id: str, recordings: Iterable[str]) -> None:
+        """Have a call removed, behind those that wait.
+
+        Args:
+            session_id: The call.
+            recordings: The paths of its recordings.
+        """
+        document = {"recordings": [{"path": path} for path in recordings]}
+        for each in self._queues:
+            each.put(session_id, document)
+
+    async def run(self) -> None:
+        """Remove what is told until cancelled."""
+        await asyncio.gather(*(each.run() for each in self._queues))
+
+
+class _Queue:
+    """What waits for one hook, one call after the other: a machine that comes back hears of all of
+    a month at once.
 
     What cannot be removed is tried again after a pause, which doubles each time; nothing that
     waits behind it is held up.
-
-    Args:
-        forget: Removes what there is of a call, as a hook of the call log's.
     """
 
     def __init__(self, forget: OnDelete) -> None:
@@ -41,18 +65,10 @@ class Forgetting:
         document: Mapping[str, Any],
         pause_seconds: float = _FIRST_PAUSE_SECONDS,
     ) -> None:
-        """Have a call removed, behind those that wait.
-
-        Args:
-            session_id: The call.
-            document: As much of its document as was told.
-            pause_seconds: Should it fail, it is tried again after so long.
-        """
         self._waiting.append((session_id, document, pause_seconds))
         self._news.set()
 
     async def run(self) -> None:
-        """Remove what is told until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             await self._news.wait()

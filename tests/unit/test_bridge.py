@@ -440,9 +440,9 @@ async def test_however_many_calls_others_delete_their_recordings_go(
     place = WorkerPlace(1, Folder(tmp_path))
     with capture_logs() as logs:
         async with VoiceBridge(settings, http=False, place=place) as bridge:
-            assert bridge.member is not None and bridge.outbox is not None
+            assert bridge.membership is not None and bridge.outbox is not None
             for session_id, name in names.items():
-                bridge.member.on_forget(session_id, [name])
+                bridge.membership.on_forget(session_id, [name])
             await until(lambda: not folder.exists())
     assert "deleted_call_not_forgotten" not in [each["event"] for each in logs]
 

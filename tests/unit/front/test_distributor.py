@@ -200,7 +200,7 @@ async def test_one_that_leaves_waits_for_the_caller_on_the_way() -> None:
     front.asterisk.dead.add(leaves.app)
     coming = asyncio.create_task(front.arrive())
     await until(lambda: front.asterisk.where.get("caller-1") == leaves.app)
-    leaving = asyncio.create_task(leaves.member.leave())
+    leaving = asyncio.create_task(leaves.membership.leave())
     await settled()
     assert not leaving.done()
     worker = front.hub.roster.numbered(1)
@@ -210,7 +210,7 @@ async def test_one_that_leaves_waits_for_the_caller_on_the_way() -> None:
     assert front.at(await coming) == "1"
     await leaving
     began = asyncio.get_running_loop().time()
-    await stays.member.leave()
+    await stays.membership.leave()
     assert asyncio.get_running_loop().time() == began, "nobody is on the way"
 
 
@@ -278,7 +278,7 @@ async def test_whom_a_worker_has_called_comes_back_to_it() -> None:
 async def test_who_came_while_nobody_listened_is_found() -> None:
     front = await house()
     there = await front.arrive()
-    front.workers[0].member.known("session", cast(Any, SimpleNamespace(line_id=there)))
+    front.workers[0].membership.known("session", cast(Any, SimpleNamespace(line_id=there)))
     lost = {
         "came": "voice-agent",
         "stranded": "nobody.1",

@@ -98,11 +98,11 @@ async def test_calls_that_come_and_go_together_are_looked_at_once(
     monkeypatch.setattr(fleet.member, "has", note)
     records = [CallRecord(f"s{number}", f"l{number}", 0.0) for number in range(300)]
     for record in records:
-        workers[0].member.known(record.session_id, record)
+        workers[0].membership.known(record.session_id, record)
     await settled()
     assert len(told) == 1
     for record in records[:200]:
-        workers[0].member.known(record.session_id, None)
+        workers[0].membership.known(record.session_id, None)
     await settled()
     assert len(told) == 2
     assert len(fleet.member.calls) == 200, "a hundred, each by its name and its line"
@@ -150,7 +150,9 @@ async def test_what_was_deleted_while_a_machine_was_away_waits_for_its_workers(
     hub, _ = await company(0)
     fleet = Fleet(cluster(monkeypatch, tmp_path), cast(Any, None), hub, cast(Any, None))
     worker, heard = FakeWorker(1), list[tuple[str, list[str]]]()
-    worker.member.on_forget = lambda session_id, recordings: heard.append((session_id, recordings))
+    worker.membership.on_forget = lambda session_id, recordings: heard.append(
+        (session_id, recordings)
+    )
     async with fleet.member:
         await asyncio.sleep(5)
         worker.link(hub)

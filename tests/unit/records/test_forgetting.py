@@ -25,7 +25,7 @@ class Disk:
 
     async def forget(self, session_id: str, document: Mapping[str, Any]) -> None:
         await asyncio.sleep(0)
-        assert document["recordings"] == [session_id]
+        assert document["recordings"] == [{"path": session_id}]
         self.tried.append((session_id, asyncio.get_running_loop().time()))
         if self.stuck.get(session_id, 0):
             self.stuck[session_id] -= 1
@@ -37,10 +37,10 @@ def forgotten(disk: Disk, *calls: str, seconds: float) -> list[tuple[str, float]
 
     async def work() -> list[tuple[str, float]]:
         began = asyncio.get_running_loop().time()
-        forgetting = Forgetting(disk.forget)
+        forgetting = Forgetting([disk.forget])
         running = asyncio.create_task(forgetting.run())
         for call in calls:
-            forgetting.put(call, {"recordings": [call]})
+            forgetting.put(call, [call])
         await asyncio.sleep(seconds)
         running.cancel()
         return [(call, at - began) for call, at in disk.tried]

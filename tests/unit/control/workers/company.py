@@ -77,13 +77,13 @@ class FakeWorker:
         self.takes = True
         self.calls = FakeCalls()
         self.app = worker_app("voice-agent", number)
-        self.member = Membership(number, self.app, Path("nowhere"), lambda: self.takes)
-        self.member.serve(self.calls)
+        self.membership = Membership(number, self.app, Path("nowhere"), lambda: self.takes)
+        self.membership.serve(self.calls)
         self.line: _End
 
     def link(self, hub: Hub) -> None:
         """Come to a front."""
-        self.line, _ = join(self.member.new_peer(), hub.new_peer())
+        self.line, _ = join(self.membership.new_peer(), hub.new_peer())
 
     def freeze(self) -> None:
         self.line.deaf = True
@@ -93,14 +93,14 @@ class FakeWorker:
 
     def take_in(self, channel: str) -> None:
         """Do what follows when a channel enters its application."""
-        self.member.entered(channel)
+        self.membership.entered(channel)
         self.calls.running += 1
-        self.member.taken_in(channel)
+        self.membership.taken_in(channel)
 
     def ends(self) -> None:
         """Let a call end."""
         self.calls.running -= 1
-        self.member.admission.changed()
+        self.membership.admission.changed()
 
 
 async def settled() -> None:

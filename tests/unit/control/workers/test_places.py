@@ -21,7 +21,7 @@ TODAY: Final = date(2026, 11, 29)
 
 async def enter(worker: FakeWorker, *, paced: bool = True, wait: float = 0.0) -> None:
     """Place a call that counts from now on."""
-    admission = worker.member.admission
+    admission = worker.membership.admission
     await admission.enter(paced=paced, wait_seconds=wait)
     with admission.reserved():
         await asyncio.sleep(0.5)
@@ -38,8 +38,8 @@ async def test_one_limit_holds_for_all() -> None:
     _, (one, two) = await company(max_calls=2)
     await asyncio.gather(enter(one), enter(two))
     assert (await refusal(one)).code == "capacity"
-    assert one.member.admission.full
-    assert two.member.admission.full
+    assert one.membership.admission.full
+    assert two.membership.admission.full
     one.ends()
     await settled()
     await enter(two)
@@ -175,7 +175,7 @@ async def test_a_worker_that_drains_refuses_and_says_so() -> None:
     waiting = asyncio.create_task(enter(one, wait=60))
     await waiting
     one.calls.draining = True
-    one.member.admission.close()
+    one.membership.admission.close()
     assert (await refusal(one)).code == "draining"
     await settled()
     assert [worker.draining for worker in hub.roster] == [True, False]
@@ -214,7 +214,7 @@ async def test_a_worker_that_comes_again_replaces_itself() -> None:
 async def test_calls_that_end_together_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
     hub, (one, _) = await company(max_calls=300)
     one.calls.running = 300
-    one.member.tell_room()
+    one.membership.tell_room()
     await settled()
     counts: list[int] = []
 
@@ -272,12 +272,12 @@ class Spend:
 
 async def spending(workers: list[FakeWorker], *calls: int) -> list[Spend]:
     spends = [
-        Spend(worker.member.number, each) for worker, each in zip(workers, calls, strict=True)
+        Spend(worker.membership.number, each) for worker, each in zip(workers, calls, strict=True)
     ]
     for worker, spend in zip(workers, spends, strict=True):
-        worker.member.count(cast(SpendGuard, spend))
-        worker.member.spent()
-        worker.member.spent()
+        worker.membership.count(cast(SpendGuard, spend))
+        worker.membership.spent()
+        worker.membership.spent()
     await settled()
     return spends
 
@@ -291,7 +291,7 @@ async def test_each_knows_what_the_others_spend() -> None:
     await settled()
     assert one.knows(two, three)
     again, spend = FakeWorker(2), Spend(2, 0)
-    again.member.count(cast(SpendGuard, spend))
+    again.membership.count(cast(SpendGuard, spend))
     again.link(hub)
     await settled()
     assert spend.knows(one, three)
@@ -316,14 +316,14 @@ async def test_however_many_calls_are_over_each_that_ends_is_little_news(
     sizes.clear()
     for _ in range(100):
         one.ends(1)
-        workers[0].member.spent()
+        workers[0].membership.spent()
     await settled()
     assert three.knows(one, two)
     assert len(sizes) == 3, "all of one turn are told at once, to the front and by it to two others"
     assert max(sizes) < 10_000
     sizes.clear()
     one.settles(39_000)
-    workers[0].member.spent()
+    workers[0].membership.spent()
     await settled()
     assert three.knows(one, two)
     assert max(sizes) < 1000
@@ -336,10 +336,10 @@ async def test_however_many_calls_are_over_each_that_ends_is_little_news(
     for worker in workers:
         worker.link(hub)
     late, spend = FakeWorker(4), Spend(4, 0)
-    late.member.count(cast(SpendGuard, spend))
+    late.membership.count(cast(SpendGuard, spend))
     late.link(hub)
     one.ends(1)
-    workers[0].member.spent()
+    workers[0].membership.spent()
     await settled()
     assert spend.knows(one, two, three)
     assert two.knows(one, three, spend)
@@ -360,13 +360,13 @@ async def test_a_call_stays_while_nobody_else_can_be_told_that_it_is_deleted() -
     one.die()
     await settled()
     with pytest.raises(ConnectionError, match="the front is not there"):
-        await one.member.deleted("session", document)
+        await one.membership.deleted("session", document)
     one.link(hub)
     await settled()
     with pytest.raises(ConnectionError, match="the other machines cannot be told"):
-        await one.member.deleted("session", document)
+        await one.membership.deleted("session", document)
     is_store_there = True
-    await asyncio.gather(*(one.member.deleted("session", document) for _ in range(2)))
+    await asyncio.gather(*(one.membership.deleted("session", document) for _ in range(2)))
     assert set(map(str, told)) == {"('session', ['a.wav'])"}
 
 
@@ -378,7 +378,7 @@ async def test_a_call_stays_where_the_front_goes_before_it_has_told() -> None:
         return await gone.wait()
 
     hub.on_deleted = tell
-    deleting = asyncio.ensure_future(one.member.deleted("session", {}))
+    deleting = asyncio.ensure_future(one.membership.deleted("session", {}))
     await settled()
     one.die()
     with pytest.raises(ConnectionError):
@@ -388,4 +388,4 @@ async def test_a_call_stays_where_the_front_goes_before_it_has_told() -> None:
 
 async def test_without_other_machines_a_deletion_waits_for_nobody() -> None:
     _, (one, _) = await company()
-    await one.member.deleted("session", {})
+    await one.membership.deleted("session", {})

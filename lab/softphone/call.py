@@ -75,16 +75,6 @@ class Call(Handset):
             raise RuntimeError("nothing has been agreed on yet")
         return self.agreement.codec
 
-    @property
-    def is_held_by_far_end(self) -> bool:
-        """The far end asked us to send nothing."""
-        return (
-            self.agreement is not None
-            and self.leg.media is not None
-            and self.leg.media.direction.sends
-            and not self.agreement.may_send
-        )
-
     async def answered(self) -> None:
         """Wait until the call is up. Raise CallFailed when it ends before that."""
         await asyncio.shield(self._answered)

@@ -70,29 +70,29 @@ class TickStats:
         self.skipped += due.skipped
 
 
+MAX_CATCH_UP: Final = 3
+"""How many periods are made good at once."""
+
+
 class Schedule:
     """Absolute deadlines `start + n * period`: a late tick does not move the ones after it.
 
-    A stall of up to `max_catch_up` periods is made good at once, since Asterisk has no jitter
+    A stall of up to `MAX_CATCH_UP` periods is made good at once, since Asterisk has no jitter
     buffer and the phone's own can take that much. After a longer one a single frame goes out
     and the rest is skipped: a burst would be lost on its way, or heard late for ever.
 
     Args:
         start: The first deadline is one `period` after it.
         period: Seconds between deadlines.
-        max_catch_up: How many periods are made good at once.
 
     Raises:
-        ValueError: `period` is not above 0, or `max_catch_up` below 1.
+        ValueError: `period` is not above 0.
     """
 
-    def __init__(self, start: float, period: float = 0.02, max_catch_up: int = 3) -> None:
+    def __init__(self, start: float, period: float = 0.02) -> None:
         if period <= 0:
             raise ValueError(f"a period of {period} s")
-        if max_catch_up < 1:
-            raise ValueError(f"max_catch_up is at least 1, not {max_catch_up}")
         self.period = period
-        self.max_catch_up = max_catch_up
         self._start = start
         self._ticks = 1
 
@@ -109,7 +109,7 @@ class Schedule:
         late = max(late, 0.0)
         passed = int(late / self.period) + 1
         self._ticks += passed
-        if passed > self.max_catch_up:
+        if passed > MAX_CATCH_UP:
             return Due(frames=1, skipped=passed - 1, late_seconds=late)
         return Due(frames=passed, skipped=0, late_seconds=late)
 
@@ -248,14 +248,13 @@ SLOTS: Final = 10
 class FrameClock:
     """Calls every callback once per period with the number of frames due.
 
-    That number is 1, or up to `max_catch_up` after a stall (see `Schedule`). All callbacks of a
+    That number is 1, or up to `MAX_CATCH_UP` after a stall (see `Schedule`). All callbacks of a
     slot run in the same wake-up: a hundred calls cost one timer. Everybody begins in the first
     slot. Without callbacks there is no timer. On uvloop timers of the kernel's take the place of
     the loop's (`KernelTimer`).
 
     Args:
         period: Seconds between ticks.
-        max_catch_up: As for `Schedule`.
         stats: Counts the wake-ups.
         loop: Where the timers run; the running event loop at `start` when None.
     """
@@ -263,13 +262,11 @@ class FrameClock:
     def __init__(
         self,
         period: float = 0.02,
-        max_catch_up: int = 3,
         *,
         stats: TickStats | None = None,
         loop: TimerLoop | None = None,
     ) -> None:
         self.period = period
-        self.max_catch_up = max_catch_up
         self.stats = TickStats() if stats is None else stats
         self._loop = loop
         self._running_on: TimerLoop | None = None
@@ -374,7 +371,7 @@ class FrameClock:
         start = self._began + number * self.slot_seconds
         if self._running_on is not None:
             start += math.floor((self._now() - start) / self.period) * self.period
-        return Schedule(start, self.period, self.max_catch_up)
+        return Schedule(start, self.period)
 
     def _arm(self, slot: _Slot) -> None:
         loop, deadline = self._running_on, slot.schedule.deadline
@@ -423,7 +420,7 @@ class FrameClock:
         """Return how many frames are due to one who is ahead of its slot, or behind it."""
         frames = due.frames + due.skipped - membership.ahead
         membership.ahead = max(-frames, 0)
-        return max(0, min(frames, due.frames if due.skipped else self.max_catch_up))
+        return max(0, min(frames, due.frames if due.skipped else MAX_CATCH_UP))
 
 
 def _disarm(slot: _Slot) -> None:

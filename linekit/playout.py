@@ -107,6 +107,10 @@ class _Response:
         self.is_cut = False
 
 
+_CUT_MS: Final = 2.0
+"""How long sound takes to fade out when it is interrupted, at most."""
+
+
 class PlayoutBuffer:
     """Holds PCM (16-bit little endian, mono) and gives it out frame by frame.
 
@@ -114,7 +118,6 @@ class PlayoutBuffer:
         frame_bytes: The size of a frame.
         rate_hz: Samples a second.
         fade_ms: How long sound takes to fade in or out.
-        cut_ms: How long it takes to fade out when it is interrupted; `fade_ms` at most.
         max_seconds: When that much is queued, the newest audio is refused and counted, and with it
             what follows of its response until all is played: pieces of it would be no words.
         refill: Asked once each time the queue runs short, for PCM of the same response that is
@@ -130,7 +133,6 @@ class PlayoutBuffer:
         rate_hz: int,
         *,
         fade_ms: float = 5.0,
-        cut_ms: float = 2.0,
         max_seconds: float = 300.0,
         refill: Callable[[], bytes] | None = None,
     ) -> None:
@@ -141,7 +143,7 @@ class PlayoutBuffer:
         self._fade_bytes = int(rate_hz * fade_ms / 1000) * SAMPLE_BYTES
         if not 0 <= self._fade_bytes <= frame_bytes:
             raise ValueError(f"a fade of {fade_ms} ms in a frame of {frame_bytes} bytes")
-        self._cut_bytes = int(rate_hz * min(cut_ms, fade_ms) / 1000) * SAMPLE_BYTES
+        self._cut_bytes = int(rate_hz * min(_CUT_MS, fade_ms) / 1000) * SAMPLE_BYTES
         self._max_bytes = int(rate_hz * max_seconds) * SAMPLE_BYTES
         self.refill = refill
         self.stats = PlayoutStats()

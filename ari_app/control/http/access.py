@@ -107,7 +107,6 @@ class Access:
             to everybody.
         on_refused: Told of each that is refused.
         sign_in_seconds: How long a browser stays signed in.
-        now: The time of day, Unix seconds.
     """
 
     def __init__(
@@ -120,7 +119,6 @@ class Access:
         page: Callable[[web.Request], web.Response | None],
         on_refused: OnRefused,
         sign_in_seconds: float,
-        now: Callable[[], float] = _time_of_day,
     ) -> None:
         self._keys = keys
         self._open_paths = open_paths
@@ -129,7 +127,6 @@ class Access:
         self._page = page
         self._on_refused = on_refused
         self._sign_in_seconds = sign_in_seconds
-        self._now = now
         self._wrong_keys = WrongKeys()
 
     def middleware(self) -> Middleware:
@@ -201,7 +198,7 @@ class Access:
             return None
         if request.method not in READING and PAGE_HEADER not in request.headers:
             return None
-        now = self._now()
+        now = _time_of_day()
         key = read_token(token, self._keys, now)
         if key is not None:
             request[SIGNED_IN_SECONDS] = end_of(token) - now
@@ -222,7 +219,7 @@ class Access:
         request[REQUEST_KEY], request[KEY_NAME] = key, key.name
         response = web.json_response(who(key))
         if self._keys:
-            until = int(self._now() + self._sign_in_seconds)
+            until = int(_time_of_day() + self._sign_in_seconds)
             # Without an end of its own it ends with the browser, and with `until` at the latest.
             response.set_cookie(
                 COOKIE,

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 import structlog
 
 from ari_app.control.workers.hub import Hub, Promise
-from ari_app.control.workers.merged import FrontMetrics
+from ari_app.control.workers.merged_metrics import FrontMetrics
 from ari_app.control.workers.roster import Worker
 from ari_app.line.asterisk.ari.client import Client
 from ari_app.line.asterisk.ari.errors import (

@@ -20,7 +20,7 @@ from ari_app.control.http.relay import Workers
 from ari_app.control.http.server import HttpServer
 from ari_app.control.workers.folder import Folder
 from ari_app.control.workers.hub import Hub
-from ari_app.control.workers.merged import FrontMetrics
+from ari_app.control.workers.merged_metrics import FrontMetrics
 from ari_app.control.workers.roster import Roster
 from ari_app.errors import ConfigError
 from ari_app.front.distributor import Distributor

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ari_app.agent.elevenlabs.account import Account
 from ari_app.agent.elevenlabs.closing import KNOWN_CODES
-from ari_app.control.workers.merged import FrontMetrics
+from ari_app.control.workers.merged_metrics import FrontMetrics
 from ari_app.records.audit import AuditFile
 from ari_app.records.events import AgentClosed, AgentNotReached, CallEnded, StepTook, TakenOver
 from ari_app.records.metrics import Metrics

@@ -39,7 +39,7 @@ from ari_app.control.http.relay import Relay, There, WorkerAway
 from ari_app.control.http.requests import read_body
 from ari_app.control.http.server import while_there
 from ari_app.control.workers.hub import Hub
-from ari_app.control.workers.merged import FrontMetrics, Merged
+from ari_app.control.workers.merged_metrics import FrontMetrics, MergedMetrics
 from ari_app.control.workers.roster import Worker
 from ari_app.process.loop import compute
 from ari_app.records.metrics import CONTENT_TYPE
@@ -106,7 +106,7 @@ class FrontHandlers:
         self._elsewhere_with_key = elsewhere
         self._roster = front.hub.roster
         self._relay = relay
-        self._merged = Merged()
+        self._merged = MergedMetrics()
         self._of_itself = of_itself(keyed=keyed, number_pattern=number_pattern)
         self._initiated: IdempotentAnswers[_Kept] = (
             IdempotentAnswers() if elsewhere is None else elsewhere.answers

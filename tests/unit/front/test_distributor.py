@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from ari_app.control.workers.hub import Hub
-from ari_app.control.workers.merged import FrontMetrics
+from ari_app.control.workers.merged_metrics import FrontMetrics
 from ari_app.front.distributor import Distributor
 from ari_app.line.asterisk.ari.client import Client
 from ari_app.line.asterisk.ari.errors import AriNotFound, AriServerError, AriTimeout

@@ -41,7 +41,7 @@ from ari_app.control.http.worker import (
 )
 from ari_app.control.workers.folder import Folder
 from ari_app.control.workers.hub import Hub
-from ari_app.control.workers.merged import FrontMetrics
+from ari_app.control.workers.merged_metrics import FrontMetrics
 from ari_app.control.workers.roster import Roster, Worker
 from ari_app.records.recording.archive import RecordingArchive
 from ari_app.settings import Settings

@@ -23,7 +23,7 @@ from ari_app.control.http.relay import MACHINE_HEADER, Workers
 from ari_app.control.http.server import HttpServer
 from ari_app.control.workers.folder import Folder
 from ari_app.control.workers.hub import Hub
-from ari_app.control.workers.merged import FrontMetrics
+from ari_app.control.workers.merged_metrics import FrontMetrics
 from ari_app.control.workers.roster import Roster
 from ari_app.front.machines import Fleet
 from lab.web import serving

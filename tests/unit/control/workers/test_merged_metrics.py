@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ari_app.control.workers.merged import FrontMetrics, Merged, parse
+from ari_app.control.workers.merged_metrics import FrontMetrics, MergedMetrics, parse
 from ari_app.records.audit import AuditFile
 from ari_app.records.metrics import Metrics
 
@@ -34,7 +34,7 @@ def test_counters_and_histograms_are_added() -> None:
     one.response.observe(0.3)
     two.response.observe(0.3)
     two.response.observe(9)
-    merged = Merged().render(FrontMetrics().render(), {"1": text(one), "2": text(two)})
+    merged = MergedMetrics().render(FrontMetrics().render(), {"1": text(one), "2": text(two)})
     assert value(merged, ENDED % "agent_ended") == 7
     assert value(merged, ENDED % "caller_hung_up") == 1
     assert value(merged, 'ari_app_response_seconds_bucket{le="0.4"}') == 2
@@ -48,7 +48,7 @@ def test_the_front_writes_to_the_audit_file_too(tmp_path: Path) -> None:
     one.watch_audit(files[0])
     front.watch_audit(files[1])
     files[0].written, files[1].written, files[1].lost = 3, 2, 1
-    merged = Merged().render(front.render(), {"1": text(one)})
+    merged = MergedMetrics().render(front.render(), {"1": text(one)})
     assert value(merged, "ari_app_audit_written_total") == 5
     assert value(merged, "ari_app_audit_lost_total") == 1
     assert value(merged, "ari_app_audit_waiting") == 0
@@ -65,7 +65,7 @@ def test_gauges_are_put_together_by_what_they_mean() -> None:
     front.calls_limit.set(50)
     one.ready.set(1)
     front.ready.set(0)
-    merged = Merged().render(front.render(), {"1": text(one), "2": text(two)})
+    merged = MergedMetrics().render(front.render(), {"1": text(one), "2": text(two)})
     assert value(merged, 'ari_app_calls{state="talking"}') == 5
     assert value(merged, "ari_app_ari_connected") == 0, "one of them is not"
     assert value(merged, "ari_app_calls_limit") == 50
@@ -76,7 +76,7 @@ def test_gauges_are_put_together_by_what_they_mean() -> None:
 
 
 def test_no_counter_goes_back_when_workers_die() -> None:
-    merged, front = Merged(), FrontMetrics().render()
+    merged, front = MergedMetrics(), FrontMetrics().render()
     lost, other = worker(agent_ended=5), worker(agent_ended=1)
     merged.render(front, {"1": text(lost), "2": text(other)})
     # Away, and not yet replaced.
@@ -92,7 +92,7 @@ def test_no_counter_goes_back_when_workers_die() -> None:
 
 
 def test_a_worker_may_die_again_and_again() -> None:
-    merged, front, told = Merged(), FrontMetrics().render(), b""
+    merged, front, told = MergedMetrics(), FrontMetrics().render(), b""
     for _ in range(4):
         told = merged.render(front, {"1": text(worker(agent_ended=2))})
     assert value(told, ENDED % "agent_ended") == 8

@@ -147,7 +147,7 @@ _INCARNATION: Final = "ari_app_start_time_seconds"
 _FRONT: Final = "front"
 
 
-class Merged:
+class MergedMetrics:
     """Adds up what the workers tell.
 
     Counters keep what workers that have died had counted when they were last asked, so that no sum

@@ -74,10 +74,12 @@ class IncomingLeg(Leg):
         if agreement is not None:
             self._settle(agreement)
 
-    def reject(self, status: int, now: float) -> None:
-        """Answer with a final status of 300 or more. Nothing happens once the call is answered."""
+    def reject(self, status: int, now: float, contact: str = "") -> None:
+        """Answer with a final status of 300 or more, and whom to call instead. Nothing happens once
+        the call is answered."""
         if self.state is LegState.INVITED:
-            self._reply(self._transaction, status, now)
+            extra = (("Contact", f"<{contact}>"),) if contact else ()
+            self._reply(self._transaction, status, now, extra=extra)
             self._over(Ending("us", status, REASONS.get(status, "")))
 
     def hang_up(self, now: float) -> None:

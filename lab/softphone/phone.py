@@ -276,7 +276,7 @@ class Phone:
         if self._is_closed or self._incoming.full():
             policy = Reject(480 if self._is_closed else 486)
         if isinstance(policy, Reject) and policy.after_s == 0:
-            leg.reject(policy.status, now)
+            leg.reject(policy.status, now, policy.contact)
             return
         try:
             stream = MediaStream(self._host, impairment=self.impairment)
@@ -304,9 +304,9 @@ class Phone:
             case Answer(after_s=after_s, early_media=early):
                 self._ring(call, leg, agreement if early else None)
                 self._later(leg, after_s, lambda: leg.answer(time.monotonic()))
-            case Reject(status=status, after_s=after_s):
+            case Reject(status=status, after_s=after_s, contact=contact):
                 self._ring(call, leg, None)
-                self._later(leg, after_s, lambda: leg.reject(status, time.monotonic()))
+                self._later(leg, after_s, lambda: leg.reject(status, time.monotonic(), contact))
             case _:
                 self._ring(call, leg, None)
 

@@ -21,6 +21,8 @@ class Reject:
     status: int = 486
     after_s: float = 0.0
     """Ring that long first; 0 refuses at once."""
+    contact: str = ""
+    """Whom to call instead, as a SIP URI: with 302, call forwarding."""
 
 
 @dataclass(frozen=True, slots=True)

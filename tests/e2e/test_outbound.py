@@ -134,6 +134,18 @@ async def test_early_media_is_not_an_answer(asterisk: LabAsterisk) -> None:
         await b.all_gone()
 
 
+async def test_a_callee_who_forwards_does_not_send_the_call_back_to_us(
+    asterisk: LabAsterisk,
+) -> None:
+    forwards = Reject(302, contact="sip:100@carrier.example")
+    async with callee_and_bench(asterisk, forwards) as (_, b):
+        session = await b.initiate(Wish(called_number=NUMBER))
+        await ended(session)
+        assert session.record.result == "failed"
+        await b.all_gone()
+        assert b.sessions() == [session], "100 is an extension of the endpoint's context"
+
+
 @pytest.mark.parametrize(
     ("policy", "result", "sip_code"),
     [

@@ -36,6 +36,9 @@ _RTP_SECONDS: Final = 0.2
 # Asterisk counts what was lost with each of its own reports to the telephone.
 _RTCP_SECONDS: Final = 5.0
 _PACKETS_A_SECOND: Final = 50
+# Whom a callee forwards to (302) Asterisk calls as an extension of this context, by default the
+# endpoint's. There calls come in, and our own agent would answer: this one does not exist.
+_FORWARDS_NOWHERE: Final = "no-forwarding"
 
 
 class _Where(Enum):
@@ -287,9 +290,12 @@ class TargetChannel:
 
 
 def told_to_callee(session_id: str) -> dict[str, str]:
-    """Return the variables of a channel that we call; whatever a dialplan dials for it inherits
-    them."""
-    return {"__AGENT_SESSION_ID": word(session_id)}
+    """Return the variables of a channel that we call.
+
+    Whatever a dialplan dials for it inherits the session; how that is forwarded is the dialplan's
+    own affair.
+    """
+    return {"__AGENT_SESSION_ID": word(session_id), "FORWARD_CONTEXT": _FORWARDS_NOWHERE}
 
 
 async def quietly(request: Callable[[], Awaitable[object]], *, attempts: int = 1) -> bool:

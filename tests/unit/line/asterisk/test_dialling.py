@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from ari_app.call.states import State
 from ari_app.line.asterisk.ari.resources import ORIGINATE_WITH_ID
+from ari_app.line.asterisk.channels import told_to_callee
 from ari_app.line.interface import Ended, LineEvent, Placing, Result
 from tests.unit.call.fake_ari import status
 from tests.unit.call.stage import Stage
@@ -34,7 +35,7 @@ async def test_a_number_becomes_a_dial_string() -> None:
         assert request.parameters["endpoint"] == "PJSIP/+493023125001@trunk"
         assert request.parameters["callerId"] == "+15550100199"
         assert request.parameters["timeout"] == 25, "we watch the ringing ourselves"
-        assert request.parameters["variables"] == {"__AGENT_SESSION_ID": "lead-4711"}
+        assert request.parameters["variables"] == told_to_callee("lead-4711")
         assert request.ids == (line.id,)
         stage.asterisk.hang_up(line.id)
 
@@ -50,7 +51,7 @@ async def test_the_target_of_a_transfer_has_one_of_its_own() -> None:
         await asyncio.sleep(0.1)
         (request,) = stage.asterisk.requests(ORIGINATE_WITH_ID)
         assert request.parameters["endpoint"] == "Local/+493023125002@internal"
-        assert request.parameters["variables"] == {"__AGENT_SESSION_ID": session.session_id}
+        assert request.parameters["variables"] == told_to_callee(session.session_id)
         assert request.ids == (session.target_id,)
 
 

@@ -86,7 +86,10 @@ _AHEAD_SECONDS: Final = 0.04
 """Sound is surplus where it is ahead by more than this. Packets of one voice come early by less."""
 _BURST_SPEED: Final = 5
 """Audio that was held up comes at least so many times as fast as speech; three streams do not."""
+_CATCHES_UP_SECONDS: Final = 1.0
+"""And may come more slowly for so long after a hold-up: TCP begins with a packet a round trip."""
 _MAX_LATE_SECONDS: Final = 5.0
+"""The network holds nothing up for longer than this; a phone that holds us does."""
 _SHORT_GAP_SECONDS: Final = 0.5
 """A longer gap is no loss of packets: the phone is silent, or holds us."""
 _KEPT_AHEAD_SECONDS: Final = 0.3
@@ -171,6 +174,7 @@ class Uplink:
         self._late_samples = 0
         self._burst_began = 0.0
         self._burst_from = 0
+        self._catches_up_until = 0.0
         self._late_seconds = 0.0
         self._late_at = 0.0
         self.stats = UplinkStats()
@@ -212,12 +216,13 @@ class Uplink:
             self._late_seconds = min(self._late_seconds, ahead)
             self.stats.surplus_quiet_samples += samples
             return True
-        if ahead <= _AHEAD_SECONDS + self._late_seconds:
-            return False
-        if self._comes_late(samples, now):
+        lead = ahead - self._late_seconds
+        if lead > _QUIET_AHEAD_SECONDS and self._comes_late(samples, now):
             self._late_samples -= samples
             self._late_seconds += samples / self._rate_hz
             self._late_at = now
+            return False
+        if lead <= _AHEAD_SECONDS:
             return False
         self.stats.surplus_samples += samples
         return True
@@ -225,9 +230,11 @@ class Uplink:
     def _comes_late(self, samples: int, now: float) -> bool:
         """Return whether audio is part of a burst that was held up, and silence filled in its
         place."""
+        if self._late_samples < samples:
+            return False
         came = (self.stats.received_samples - self._burst_from) / self._rate_hz
-        fast = came >= _BURST_SPEED * (now - self._burst_began)
-        return fast and self._late_samples >= samples
+        is_fast = came >= _BURST_SPEED * (now - self._burst_began)
+        return is_fast or now < self._catches_up_until
 
     def push(self, pcm: bytes, now: float, is_quiet: bool = False) -> list[bytes]:
         """Take the caller's audio, whole samples of any number; return the chunks it completes.
@@ -244,8 +251,11 @@ class Uplink:
                 stats.short_gap_samples += self._gap_samples
             else:
                 self._catch_up(len(pcm) / self._bytes_per_second, now)
-            self._late_samples = min(self._gap_samples, round(_MAX_LATE_SECONDS * self._rate_hz))
+            late = self._late_samples + self._gap_samples
+            self._late_samples = min(late, round(_MAX_LATE_SECONDS * self._rate_hz))
             self._burst_began, self._burst_from = now, stats.received_samples
+            held_up = self._gap_samples <= _MAX_LATE_SECONDS * self._rate_hz
+            self._catches_up_until = now + _CATCHES_UP_SECONDS if held_up else now
         self.ends_at += len(pcm) / self._bytes_per_second
         self._pending += pcm
         return self._chunks(is_quiet)
@@ -275,6 +285,10 @@ class Uplink:
         if not self._in_gap:
             self._in_gap = True
             self._gap_samples = 0
+            # The lead that earlier audio had is used up: what comes in its place is late as well.
+            if now - self._burst_began > _MAX_LATE_SECONDS:
+                self._late_samples = 0
+            self._late_samples += round(self._late_seconds * self._rate_hz)
             self._late_seconds = 0.0
             self.stats.gaps += 1
         self._fill(-(-missing // self._fill_samples) * self._fill_samples)

@@ -252,6 +252,56 @@ def test_after_a_hold_too() -> None:
     assert (stats.received_samples + stats.filled_samples) / RATE_HZ == pytest.approx(100, abs=0.1)
 
 
+AT_ONCE = [(0, 10_000)]
+# As TCP brought it after 2 s without a packet, and round trips of 40 and of 100 ms: ms since the
+# first of it, and how many ms of sound.
+ROUND_TRIPS_40 = [(0, 60), (42, 160), (82, 640), (88, 180), (122, 360), (126, 360), (132, 10_000)]
+ROUND_TRIPS_100 = [
+    (0, 20),
+    (104, 160),
+    (201, 160),
+    (206, 380),
+    (215, 280),
+    (302, 360),
+    (313, 10_000),
+]
+
+
+@pytest.mark.parametrize(
+    ("held_up_ms", "every_ms", "flights"),
+    [
+        (200, 200, AT_ONCE),
+        (300, 2000, AT_ONCE),
+        (2000, 8000, AT_ONCE),
+        (2000, 8000, ROUND_TRIPS_40),
+        (2000, 8000, ROUND_TRIPS_100),
+    ],
+)
+def test_no_word_is_lost_where_speech_without_a_pause_is_held_up_again_and_again(
+    held_up_ms: int, every_ms: int, flights: list[tuple[int, int]]
+) -> None:
+    stream = uplink()
+    waiting: list[bytes] = []
+    offered = 0
+    for now_ms in range(1, 40_000):
+        since_ms = now_ms % every_ms - held_up_ms % every_ms
+        now = START + now_ms / 1000
+        if now_ms % 20 == 0:
+            waiting.append(frame(now_ms // 20))
+        came = next((ms for at, ms in flights if at == since_ms), 0)
+        if since_ms > flights[-1][0] or now_ms < every_ms:
+            came = 0 if held_up_ms == every_ms else 20
+        for pcm in waiting[: came // 20]:
+            offer(stream, pcm, now)
+            offered += FRAME_SAMPLES
+        del waiting[: came // 20]
+        if now_ms % 20 == 4:
+            stream.tick(now)
+    assert offered >= 38 * RATE_HZ
+    assert stream.stats.received_samples == offered, "no word is lost"
+    assert stream.stats.filled_samples <= (held_up_ms + 100) * RATE_HZ // 1000, "torn once only"
+
+
 @pytest.mark.parametrize("held_up", [10, 100])
 def test_what_was_held_up_is_late_and_no_surplus(held_up: int) -> None:
     stream = uplink()

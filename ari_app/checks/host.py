@@ -22,7 +22,7 @@ from ari_app.control.workers.folder import Folder
 from ari_app.errors import ConfigError
 from ari_app.process.addresses import is_loopback, page_url, split_host_port
 from ari_app.process.compiled import is_compiled
-from ari_app.process.files import nearest
+from ari_app.process.files import is_of_the_disk, nearest
 from ari_app.process.limits import available, needed
 from ari_app.records.audit import not_writable
 from ari_app.settings import Settings
@@ -448,17 +448,18 @@ def require_announcements(settings: Settings) -> dict[Announcement, SoundFile]:
     return {what: sound for what, sound in files.items() if sound is not None}
 
 
-def require_recordings(folder: Path) -> int:
-    """Make the folder of the recordings, and see that it can be written; the bytes it has free.
+def require_recordings(folder: Path) -> None:
+    """Make the folder of the recordings, and see that it can be written.
 
     Raises:
-        ConfigError: It cannot.
+        ConfigError: It cannot, and not because its disk is full or fails.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return _writable(folder)
+        _writable(folder)
     except OSError as error:
-        raise ConfigError(_not_writable(folder, error)) from None
+        if not is_of_the_disk(error):
+            raise ConfigError(_not_writable(folder, error)) from None
 
 
 def _writable(folder: Path) -> int:

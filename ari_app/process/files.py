@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from pathlib import Path
+from typing import Final
 
 
 def written_out(path: Path) -> Path:
@@ -91,6 +93,19 @@ def why_failed(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno is not None:
         return error.strerror or type(error).__name__
     return str(error) or type(error).__name__
+
+
+_OF_THE_DISK: Final = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+_OF_THE_DISK_SQLITE: Final = (10, 13)
+"""SQLITE_IOERR and SQLITE_FULL; SQLite says the former where a file beside its own has no room."""
+
+
+def is_of_the_disk(error: Exception) -> bool:
+    """Return whether something was not done because a disk is full, or fails: no other path in the
+    settings was meant, and it may be done later."""
+    if isinstance(error, OSError):
+        return error.errno in _OF_THE_DISK
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _OF_THE_DISK_SQLITE
 
 
 def write_all(file: int, data: bytes) -> None:

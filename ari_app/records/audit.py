@@ -21,7 +21,7 @@ import orjson
 import structlog
 
 from ari_app.errors import ConfigError
-from ari_app.process.files import identity, keep_from_others, write_all
+from ari_app.process.files import identity, is_of_the_disk, keep_from_others, write_all
 from ari_app.records.plain_json import stamp
 
 log = structlog.get_logger(__name__)
@@ -65,10 +65,10 @@ class AuditFile:
     # --- life
 
     def open(self, *, again: bool = False) -> None:
-        """Open the file, and begin.
+        """Open the file, and begin. Where its disk is full, or fails, lines wait.
 
         Args:
-            again: It was written before: should it be away, lines wait as they do then.
+            again: It was written before: should it be away, lines wait, too.
 
         Raises:
             ConfigError: It cannot be written; a sentence.
@@ -76,7 +76,7 @@ class AuditFile:
         try:
             self._reopen()
         except OSError as error:
-            if not again:
+            if not (again or is_of_the_disk(error)):
                 raise ConfigError(not_writable(self.path, error)) from None
             self._fails(error)
         self._thread.start()

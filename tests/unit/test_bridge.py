@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import re
 import shutil
 import socket
+import tempfile
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -174,6 +176,17 @@ async def test_a_folder_that_cannot_be_written(make: Make, tmp_path: Path) -> No
     folder = tmp_path / "file" / "recordings"
     with pytest.raises(ConfigError, match=r"^RECORDINGS_DIR .* cannot be written: Not a directory"):
         await VoiceBridge(make(recordings_dir=str(folder))).__aenter__()
+
+
+async def test_it_starts_while_there_is_no_room_for_recordings(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(**_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    async with VoiceBridge(make(recordings_dir=str(tmp_path / "recordings"))) as bridge:
+        assert bridge.recordings is not None
 
 
 async def test_an_interface_without_a_key_is_told(make: Make) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 
 import structlog
 
+from ari_app.process.files import is_of_the_disk, why_failed
 from ari_app.records.webhooks.events import Event
 from ari_app.records.webhooks.spool import Spool
 
@@ -93,10 +94,10 @@ class Keeper:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def open(self, *, again: bool = False) -> None:
-        """Open the file and begin.
+        """Open the file and begin. Where its disk is full, or fails, that is tried again.
 
         Args:
-            again: It was used before: should it be away, that is tried again, and not raised.
+            again: It was used before: should it be away, that is tried again, too, and not raised.
 
         Raises:
             OSError, sqlite3.Error, SpoolUnusable: It cannot be used.
@@ -106,7 +107,7 @@ class Keeper:
         try:
             spool = await asyncio.to_thread(self._open_spool, self._path)
         except Exception as error:
-            if not again:
+            if not (again or is_of_the_disk(error)):
                 raise
             self._away(error)
         self._thread = threading.Thread(
@@ -223,8 +224,8 @@ class Keeper:
     def _away(self, error: Exception) -> None:
         # What is told waits in memory, and this is tried again.
         if self.stats.failure is None:
-            log.error("webhooks_file_gone", path=str(self._path), error=str(error))
-        self.stats.failure = str(error)
+            log.error("webhooks_file_gone", path=str(self._path), error=why_failed(error))
+        self.stats.failure = why_failed(error)
 
     def _follow(self) -> None:
         """Take another file where somebody has removed, or moved, the one that there was."""

@@ -8,7 +8,7 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ import structlog
 
 from ari_app.errors import ConfigError
 from ari_app.process.addresses import origin
+from ari_app.process.files import why_failed
 from ari_app.process.network import session_for_others, trusting
 from ari_app.records.plain_json import stamp
 from ari_app.records.spend.limits import SpendAlert
@@ -63,11 +64,16 @@ def open_spool(path: Path) -> Spool:
     Raises:
         ConfigError: It cannot be used.
     """
-    try:
+    with _usable(path):
         return Spool(path)
+
+
+@contextlib.contextmanager
+def _usable(path: Path) -> Iterator[None]:
+    try:
+        yield
     except (OSError, sqlite3.Error, SpoolUnusable) as error:
-        why = str(error.strerror) if isinstance(error, OSError) else str(error)
-        raise ConfigError(not_usable(path, why)) from None
+        raise ConfigError(not_usable(path, why_failed(error))) from None
 
 
 def not_usable(path: Path, why: str) -> str:
@@ -106,9 +112,7 @@ class Outbox:
         self._now = now
         self.stats = SendStats()
         self.counts = Counts()
-        self._keeper = Keeper(
-            options.spool, len(options.urls), now, self._wake, open_spool=open_spool
-        )
+        self._keeper = Keeper(options.spool, len(options.urls), now, self._wake)
         self._receivers: list[Receiver] = []
         self._lost_before, self._lost_until = 0, 0.0
         self._turn: int | None = None
@@ -121,7 +125,8 @@ class Outbox:
             ConfigError: The spool or the certificates cannot be used.
         """
         tls = trusting(self._options.ca_file, "WEBHOOK_CA_FILE")
-        await self._keeper.open(again=self._again)
+        with _usable(self._options.spool):
+            await self._keeper.open(again=self._again)
         # When the thread has ended, that takes it.
         self._exit.callback(self._leave_turn)
         self._exit.push_async_callback(self._keeper.close)

@@ -176,6 +176,27 @@ async def test_after_a_restart_lines_wait_for_a_file_that_is_away(
     away.close()
 
 
+async def test_at_the_first_start_lines_wait_for_a_disk_that_has_no_room_for_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_RETRY_SECONDS", 0.01)
+    file = AuditFile(tmp_path / "audit.jsonl")
+    with monkeypatch.context() as full:
+        full.setattr(AuditFile, "_reopen", raising(OSError(errno.ENOSPC, "No space left")))
+        file.open()
+        file.write({"n": 1})
+        assert "No space left" in file.warnings()[0]
+    await until(lambda: file.written == 1)
+    file.close()
+
+
+def raising(error: Exception) -> Callable[[object], None]:
+    def fail(_: object) -> None:
+        raise error
+
+    return fail
+
+
 async def test_a_disk_that_is_really_full(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_RETRY_SECONDS", 0.01)
     full = AuditFile(Path("/dev/full"))

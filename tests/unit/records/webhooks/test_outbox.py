@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import os
 import signal
@@ -422,6 +423,36 @@ class FullSpool(Spool):
         if self.full:
             raise sqlite3.OperationalError("disk I/O error")
         super().put(events, receivers, now)  # type: ignore[arg-type]
+
+
+def _disk_io_error() -> sqlite3.Error:
+    # What SQLite says where there is no room for the file of shared memory beside its own.
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR_SHMSIZE
+    return error
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), _disk_io_error()]
+)
+async def test_a_disk_that_is_full_from_the_start_is_waited_for(
+    tmp_path: Path, error: Exception
+) -> None:
+    full = True
+
+    def make(path: Path) -> Spool:
+        if full:
+            raise error
+        return Spool(path)
+
+    keeper = Keeper(tmp_path / "w.db", 1, time.time, open_spool=make)
+    await keeper.open()
+    keeper.put(Event("e", "call.ended", "a", b"x"))
+    await until(lambda: keeper.stats.failure in ("No space left on device", "disk I/O error"))
+    full = False
+    await until(lambda: keeper.stats.kept == 1)
+    assert keeper.stats.failure is None
+    await keeper.close()
 
 
 async def test_a_full_disk_loses_nothing_at_first_and_then_says_so(tmp_path: Path) -> None:

@@ -192,6 +192,7 @@ class VoiceBridge(Opened):
         self._http: HttpServer | WorkerServer | None = None
         self._on_replaced = on_replaced
         self._checkpoints_folder = checkpoints
+        self._checkpoints: Checkpoints | None = None
         self._lost_apps = lost_apps
         self._goes_on = goes_on
         self._adoption: Adoption | None = None
@@ -620,7 +621,7 @@ class VoiceBridge(Opened):
         """Read the calls that lost processes have left."""
         if self._checkpoints_folder is None:
             return
-        checkpoints = Checkpoints(
+        checkpoints = self._checkpoints = Checkpoints(
             self._checkpoints_folder,
             foreign=[self._checkpoints_folder.with_name(app) for app in self._lost_apps],
             stall_seconds=self.settings.worker_stall_seconds,
@@ -793,7 +794,7 @@ class VoiceBridge(Opened):
                 text
                 for each in (
                     *(self.agents, self.call_log, self.recordings, self.outbox),
-                    *(self.spend, self.audit),
+                    *(self.spend, self.audit, self._checkpoints),
                 )
                 if each is not None
                 for text in each.warnings()

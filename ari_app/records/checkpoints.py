@@ -25,7 +25,7 @@ from typing import Any, Final
 import orjson
 import structlog
 
-from ari_app.process.files import write_all
+from ari_app.process.files import why_failed, write_all
 from ari_app.process.folders import folders_in, locked, lost_in, remove_locked
 from ari_app.records.plain_json import plain_json
 from ari_app.records.store.spool import checked_line, decode_line
@@ -52,6 +52,7 @@ _HEARTBEAT_SECONDS: Final = 0.5
 _FRESH_SECONDS: Final = 10.0
 """A caller whose process has ended longer ago has given up, or is elsewhere."""
 _CLOSE_SECONDS: Final = 2.0
+_LOSS_SECONDS: Final = 300.0
 _FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -164,6 +165,7 @@ class Checkpoints:
         self._took: list[tuple[CheckpointFile, int, int]] = []
         self._to_remove: list[tuple[float, CheckpointFile]] = []
         self._next_removal = math.inf
+        self._failure, self._told_until = "", -math.inf
         self._thread = threading.Thread(target=self._run, name="checkpoints", daemon=True)
 
     def open(self) -> tuple[list[OrphanedCall], list[str]]:
@@ -176,8 +178,12 @@ class Checkpoints:
         Raises:
             OSError: The folder cannot be used.
         """
-        self.own.mkdir(parents=True, mode=0o700)
-        self._lock = locked(self.own)
+        try:
+            self.own.mkdir(parents=True, mode=0o700)
+            self._lock = locked(self.own)
+        except OSError as error:
+            self._failure, self._told_until = why_failed(error), math.inf
+            raise
         self._beat()
         left, refused = self._take_over()
         self._thread.start()
@@ -186,6 +192,16 @@ class Checkpoints:
     def begin(self) -> CheckpointFile:
         """Make a file for a call."""
         return CheckpointFile(self._put, f"{self._own}{uuid.uuid4().hex}{_SUFFIX}")
+
+    def warnings(self) -> list[str]:
+        """Say why calls would not outlive this process, in a sentence: for `/health/ready`, for
+        five minutes after each for which that is so."""
+        if time.monotonic() >= self._told_until:
+            return []
+        return [
+            f"Calls end with their worker, should it be lost: {self.folder.parent} cannot be "
+            f"written: {self._failure}."
+        ]
 
     def close(self, *, leave: bool = False, untouched: bool = False) -> None:
         """End; what is left of the calls is removed with the folder. May be called twice.
@@ -325,7 +341,9 @@ class Checkpoints:
                 raise OSError("it is too large")
             self._append(file, data)
         except OSError as error:
-            self._give_up(file, error.strerror or str(error))
+            self._failure = why_failed(error)
+            self._told_until = time.monotonic() + _LOSS_SECONDS
+            self._give_up(file, self._failure)
 
     def _give_up(self, file: CheckpointFile, why: str) -> None:
         self.counts.failed += 1

@@ -264,7 +264,9 @@ def test_nobody_goes_on_with_what_is_to_be_forgotten(tmp_path: Path) -> None:
     forget_left(tmp_path / "never")
 
 
-def test_a_file_that_cannot_be_written_is_given_up(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     checkpoints = Checkpoints(tmp_path)
     checkpoints.open()
     file = CheckpointFile(checkpoints._put, str(tmp_path / "no such folder" / "1.call"))
@@ -272,7 +274,23 @@ def test_a_file_that_cannot_be_written_is_given_up(tmp_path: Path) -> None:
     wait_until(lambda: checkpoints.counts.failed)
     file.add("call", {})
     assert checkpoints.counts.failed == 1
+    (warning,) = checkpoints.warnings()
+    assert f"{tmp_path.parent} cannot be written: No such file or directory." in warning
+    monkeypatch.setattr(checkpoints_module, "_LOSS_SECONDS", -1.0)
+    again = CheckpointFile(checkpoints._put, file.name)
+    again.add("call", {})
+    wait_until(lambda: checkpoints.counts.failed == 2)
+    assert checkpoints.warnings() == []
     checkpoints.close()
+
+
+def test_a_folder_that_cannot_be_made_is_told_for_good(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    checkpoints = Checkpoints(tmp_path / "file")
+    assert checkpoints.warnings() == []
+    with pytest.raises(NotADirectoryError):
+        checkpoints.open()
+    assert "Not a directory" in checkpoints.warnings()[0]
 
 
 class Odd:

@@ -152,6 +152,7 @@ class CallLog:
         self._wanted = threading.Event()
         self._closing = threading.Event()
         self._ready: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self._cannot_begin: str | None = None
         self._thread = threading.Thread(target=self._run, name="call log", daemon=True)
         self._retention: asyncio.Task[None] | None = None
         self._tidying: asyncio.Task[None] | None = None
@@ -180,12 +181,16 @@ class CallLog:
             A `ConfigError` where it is of another version, so that nothing will be written until
             somebody does something; None where all is well, or nothing is known yet.
         """
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(_FIRST_LOOK_SECONDS):
                 if await self._is_asleep():
                     return None
                 looked = (await self._opened()).looked
                 await self._in_thread(looked.wait())
+        except TimeoutError:
+            pass
+        except CallLogUnavailable as error:
+            return error
         keeper = self._keeper
         if keeper is None:
             return None
@@ -379,7 +384,7 @@ class CallLog:
 
     def warnings(self) -> list[str]:
         """Say what is wrong and loses nothing yet, in sentences."""
-        away = None if self._keeper is None else self._keeper.problem
+        away = self._cannot_begin if self._keeper is None else self._keeper.problem
         full, waiting = self._spool.problem, self.counts.backlog
         match away, full:
             case str(), None if waiting:
@@ -598,16 +603,34 @@ class CallLog:
 
     def _run(self) -> None:
         try:
-            if not self._sleep():
-                raise CallLogUnavailable("The call log is closed.")
-            asyncio.run(self._work())
-        except BaseException as error:
+            begins = self._sleep()
+        except Exception:
+            log.exception("call_log_not_looked_into")
             if not self._sleeps.done():
                 self._sleeps.set_result(False)
-            if not self._ready.done():
-                self._ready.set_exception(error)
+            begins = True
+        while begins:
+            try:
+                asyncio.run(self._work())
                 return
-            log.exception("call_log_failed")
+            except BaseException as error:
+                if self._ready.done():
+                    log.exception("call_log_failed")
+                    return
+                self._has_not_begun(error)
+            begins = not self._closing.wait(_AGAIN_SECONDS)
+        self._ready.set_exception(CallLogUnavailable("The call log is closed."))
+
+    def _has_not_begun(self, error: BaseException) -> None:
+        """Tell whoever waits. There may be too many open files, or code that is just replaced: it
+        may begin a little later, and the journal keeps calls meanwhile."""
+        why = error.strerror if isinstance(error, OSError) else None
+        problem = f"The call log cannot begin: {why or type(error).__name__}."
+        if problem != self._cannot_begin:
+            log.error("call_log_not_begun", problem=problem)
+        self._cannot_begin = problem
+        waited_for, self._ready = self._ready, concurrent.futures.Future()
+        waited_for.set_exception(CallLogUnavailable(problem))
 
     def _sleep(self) -> bool:
         """Wait for something to do: what is loaded then takes 17 MB, and a core for 0.1 s.

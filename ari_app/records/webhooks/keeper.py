@@ -165,8 +165,8 @@ class Keeper:
                 # Nobody waits any more; who has asked again is not done twice.
                 if not done.cancelled():
                     result = do(self._there)
-            except sqlite3.Error as problem:
-                error = SpoolAway(str(problem))
+            except (OSError, sqlite3.Error) as problem:
+                error = SpoolAway(why_failed(problem))
             except Exception as problem:
                 error = problem
             _tell(loop, settle, result, error)

@@ -448,6 +448,44 @@ async def test_a_journal_that_somebody_has_removed_is_waited_for_no_more(
         assert log.counts.lost == 1
 
 
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [(OSError(errno.EMFILE, "Too many open files"), "Too many"), (ImportError(), "ImportError")],
+)
+async def test_one_that_cannot_begin_is_tried_again(
+    file: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, why: str
+) -> None:
+    monkeypatch.setattr(log_module, "_AGAIN_SECONDS", 0.01)
+
+    def fail(_: object) -> None:
+        raise error
+
+    with monkeypatch.context() as changed, capture_logs() as logs:
+        changed.setattr(log_module, "load_for_good", fail)
+        async with log_of(file) as log:
+            log.keep(call("first"))
+            refusal = await log.looked()
+            assert isinstance(refusal, CallLogUnavailable)
+            assert str(refusal) == log.warnings()[0].partition(" The journal")[0]
+            assert f"cannot begin: {why}" in str(refusal)
+            with pytest.raises(CallLogUnavailable, match=why):
+                await log.find("first")
+    events = [entry["event"] for entry in logs]
+    assert events.count("call_log_not_begun") == 1
+    assert "call_log_left_for_next_start" in events
+    async with log_of(file) as log:
+        await until(lambda: log.counts.written == 1)
+    with monkeypatch.context() as changed:
+        changed.setattr(log_module, "load_for_good", fail)
+        async with log_of(file) as log:
+            log.keep(call("second"))
+            await until(lambda: log.warnings())
+            changed.undo()
+            await until(lambda: log.counts.written == 1)
+            assert log.warnings() == []
+            assert sorted(await ids(log)) == ["first", "second"]
+
+
 async def test_one_that_ends_while_the_database_is_away_leaves_it_to_the_next(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -506,6 +506,17 @@ async def test_what_is_deleted_before_it_could_be_written_down_is_not_sent(tmp_p
     await keeper.close()
 
 
+async def test_too_many_open_files_is_told_in_words(tmp_path: Path) -> None:
+    def fail(_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files", "webhooks.db-turn")
+
+    keeper = Keeper(tmp_path / "w.db", 1, time.time)
+    await keeper.open()
+    with pytest.raises(SpoolAway, match=r"^Too many open files$"):
+        await keeper.ask(fail)
+    await keeper.close()
+
+
 async def test_what_nobody_waits_for_any_more_is_not_done(tmp_path: Path) -> None:
     keeper = Keeper(tmp_path / "w.db", 1, time.time)
     await keeper.open()

@@ -16,7 +16,7 @@ from ari_app.agent.elevenlabs.client_messages import (
     UserActivity,
     UserMessage,
 )
-from ari_app.agent.elevenlabs.closing import AgentClose
+from ari_app.agent.elevenlabs.closing import AgentClose, CloseKind
 from ari_app.agent.elevenlabs.codec import encode, encode_audio, text_frame
 from ari_app.agent.elevenlabs.protocol import (
     AgentProtocol,
@@ -208,7 +208,7 @@ class AgentConnection:
         self._protocol = protocol
         self._tell = tell
         self._close_timeout = close_timeout
-        self._log = log.bind(conversation_id=started.conversation_id)
+        self._log = log.bind(conversation=started.conversation_id)
         self._loop = asyncio.get_running_loop()
         self._outbox = Outbox()
         self._open = True
@@ -344,7 +344,9 @@ class AgentConnection:
         # ended is kept for a minute.
         self._socket.on_writable = self._socket.on_message = None
         del self._socket, self._transport
-        self._log.info("agent_closed", kind=reason.kind.value, code=reason.code)
+        # That it closes when we ask for it is no news.
+        write = self._log.debug if reason.kind is CloseKind.LOCAL else self._log.info
+        write("agent_closed", kind=reason.kind.value, code=reason.code)
         self._tell_call(reason.told(silent_seconds=self._dead_seconds))
         # Who is told keeps the connection: the two would keep each other.
         del self._tell

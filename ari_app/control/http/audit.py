@@ -12,6 +12,7 @@ from aiohttp.typedefs import Handler, Middleware
 from pydantic import BaseModel
 
 from ari_app.control.http.middleware import (
+    IS_LOGGED,
     KEY_NAME,
     PROBLEM_CODE,
     READING,
@@ -101,13 +102,11 @@ def audit(
         session_id = request.get(CALL) or request.match_info.get("session_id")
         if result == "ok":
             # The request's id is in the same line.
+            which = {} if session_id is None else {"session": session_id}
             log.info(
-                "http_change",
-                key=request[KEY_NAME],
-                operation=operation,
-                session=session_id,
-                status=status,
+                "http_change", key=request[KEY_NAME], operation=operation, status=status, **which
             )
+            request[IS_LOGGED] = True
         if file is not None:
             entry = {
                 "key": request[KEY_NAME],

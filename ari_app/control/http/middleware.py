@@ -33,6 +33,8 @@ KEY_NAME: Final = web.RequestKey("key_name", str)
 PROBLEM_CODE: Final = web.RequestKey("problem_code", str)
 """Why a request has failed, once it has."""
 FOREIGN_PAGE: Final = web.RequestKey("foreign_page", bool)
+IS_LOGGED: Final = web.RequestKey("is_logged", bool)
+"""The log has a line that says more of the request than what every request gets."""
 
 OnRefused = Callable[[str], None]
 """Called with the code of what was refused."""
@@ -41,8 +43,8 @@ READING: Final = frozenset({hdrs.METH_GET, hdrs.METH_HEAD})
 _USABLE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
 _TOKEN: Final = "{token}"
 _OF_PROXIES: Final = (hdrs.FORWARDED, hdrs.X_FORWARDED_FOR, hdrs.X_FORWARDED_HOST, hdrs.VIA)
-# Asked every few seconds by machines.
-_QUIET_PATHS: Final = frozenset({"/health/live", "/health/ready", "/metrics"})
+# Asked every few seconds by machines, and the page's files: fifteen of them whenever it is opened.
+_QUIET_PATHS: Final = frozenset({"/health/live", "/health/ready", "/metrics", "/", "/page/{file}"})
 
 
 # Spelled out, for Python renames statuses now and then (413 in 3.13), and these codes are stable.
@@ -62,8 +64,12 @@ async def request_ids(request: web.Request, handler: Handler) -> web.StreamRespo
     request[REQUEST_ID] = request_id
     with structlog.contextvars.bound_contextvars(request=request_id):
         response = await handler(request)
-        # Whoever asks too often would fill the log as well; the metrics count it.
-        quiet = request.path in _QUIET_PATHS or response.status == HTTPStatus.TOO_MANY_REQUESTS
+        quiet = (
+            path_served(request) in _QUIET_PATHS
+            # Whoever asks too often would fill the log as well; the metrics count it.
+            or response.status == HTTPStatus.TOO_MANY_REQUESTS
+            or IS_LOGGED in request
+        )
         write = log.debug if quiet else log.info
         who = {"key": request[KEY_NAME]} if KEY_NAME in request else {}
         path = path_told(request)

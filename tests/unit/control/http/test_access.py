@@ -55,11 +55,16 @@ async def test_who_changes_something_is_in_the_log(browser: Http, service: FakeS
     with capture_logs() as logs:
         await browser.get("/sessions", headers=bring(DESK))
         await browser.post("/sessions/s1/mute", headers=bring(DESK), json={"muted": True})
+        await browser.get("/page/page.css")
     changes = [line for line in logs if line["event"] == "http_change"]
     assert [(line["key"], line["operation"], line["session"]) for line in changes] == [
         ("desk", "POST /sessions/{session_id}/mute", "s1")
     ]
     assert DESK.secret.decode() not in str(logs)
+    # Each is told once, and what a page is made of not at all.
+    requests = [line for line in logs if line["event"] == "http_request"]
+    told = [(line["method"], line["path"]) for line in requests if line["log_level"] == "info"]
+    assert told == [("GET", "/sessions")]
 
 
 async def test_a_browser_signs_in_works_and_signs_out(browser: Http, service: FakeService) -> None:

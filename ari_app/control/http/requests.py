@@ -113,12 +113,16 @@ def validate(value: object, model: type[Model]) -> Model:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False, include_context=False)
+        found = error.errors(include_url=False, include_input=False)
     unknown = [_name(item["loc"]) for item in found if item["type"] == "extra_forbidden"]
     # An alternative of a union fails for itself; the field is named once.
     wrong: dict[str, str] = {}
     for item in found:
-        wrong.setdefault(_name(item["loc"]), item["msg"].removeprefix("Value error, "))
+        shape = _SHAPES.get(item.get("ctx", {}).get("pattern", ""))
+        message = f"must be {shape}" if shape else item["msg"].removeprefix("Value error, ")
+        wrong.setdefault(_name(item["loc"]), message)
+    # What pydantic tells beside it knows the frames that have the value.
+    del found
     errors = [
         FieldError(field=name, message=message)
         for name, message in islice(wrong.items(), _MAX_ERRORS)
@@ -149,11 +153,25 @@ MOST_WAIT_SECONDS: Final = 300
 """So long a wish may wait for room; whoever passes it on has to wait longer."""
 _MAX_VARIABLES = 100
 
-AgentId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,128}$")]
-SessionId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+_SHAPES: Final[dict[str, str]] = {}
+
+
+def _shaped(pattern: str, told: str) -> StringConstraints:
+    """Return what a text must match, and keep how people are told of it."""
+    _SHAPES[pattern] = told
+    return StringConstraints(pattern=pattern)
+
+
+AgentId = Annotated[
+    str, _shaped(r"^[A-Za-z0-9_.:-]{1,128}$", "1 to 128 letters, digits and _ . : -")
+]
+SessionId = Annotated[str, _shaped(r"^[A-Za-z0-9_-]{1,64}$", "1 to 64 letters, digits, _ and -")]
 # Asterisk's own limit for a channel's id is 150 characters.
-CallId = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,149}$")]
-Reason = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
+CallId = Annotated[str, _shaped(r"^[!-~]{1,149}$", "1 to 149 characters of ASCII, without spaces")]
+Reason = Annotated[
+    str,
+    _shaped(r"^[^\x00-\x1f\x7f]{1,200}$", "1 to 200 characters, without control characters"),
+]
 # As people write and paste it. What it may have in it is decided in ari_app.line.numbers: what may
 # be called, by the settings.
 Number = Annotated[str, StringConstraints(min_length=1, max_length=80)]
@@ -167,7 +185,10 @@ def _not_reserved(name: str) -> str:
 
 VariableName = Annotated[
     str,
-    StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$"),
+    _shaped(
+        r"^[A-Za-z_][A-Za-z0-9_]{0,63}$",
+        "a name of 1 to 64 letters, digits and _ that begins with no digit",
+    ),
     AfterValidator(_not_reserved),
 ]
 VariableValue = (
@@ -447,9 +468,9 @@ class DtmfRequest(_Request):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"digits": "123#"}]})
 
-    digits: Annotated[str, StringConstraints(pattern=r"^[0-9A-Da-d*#]{1,32}$")] = Field(
-        description="0 to 9, A to D, * and #."
-    )
+    digits: Annotated[
+        str, _shaped(r"^[0-9A-Da-d*#]{1,32}$", "1 to 32 keys: 0 to 9, A to D, * and #")
+    ] = Field(description="0 to 9, A to D, * and #.")
 
 
 class SayToAgentRequest(_Request):

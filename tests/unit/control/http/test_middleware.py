@@ -247,6 +247,15 @@ async def test_a_body_that_makes_no_sense(http: Http, text: bytes, status: int) 
     assert "secret" not in str(problem)
 
 
+async def test_what_a_field_must_be_is_said_in_words(http: Http) -> None:
+    wrong = {"called_number": "+493023125001", "agent_id": "a b", "dynamic_variables": {"1st": 1}}
+    answer = await http.post("/webhook/initiate-call", json=wrong)
+    assert (await answer.json())["detail"] == (
+        "agent_id: must be 1 to 128 letters, digits and _ . : -. dynamic_variables.1st: must be a "
+        "name of 1 to 64 letters, digits and _ that begins with no digit."
+    )
+
+
 async def test_a_clients_request_id_is_repeated(http: Http) -> None:
     with capture_logs() as logs:
         response = await http.get("/sessions/nobody", headers={"X-Request-ID": "n8n:42"})

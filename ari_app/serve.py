@@ -429,6 +429,11 @@ async def serve(
             elif looks:
                 # What is wrong ends nothing now, and callers do not wait until it is known.
                 beside.push_async_callback(_cancel, asyncio.create_task(_check_again(bridge)))
+            else:
+                # Each says at /health/ready whether the agent's service is there, and the first one
+                # tells what to do.
+                asking = asyncio.create_task(check_agent_key(bridge.agents, settings))
+                beside.push_async_callback(_cancel, asking)
             log.info("serving", **_way_in(bridge), **_http(bridge, place), compiled=in_use())
             if link is not None:
                 link.stand(Standing.SERVING)
@@ -524,7 +529,7 @@ async def _check_again(bridge: VoiceBridge) -> None:
     await _check_agent(bridge, fatal=False)
 
 
-async def _cancel(task: asyncio.Task[None]) -> None:
+async def _cancel(task: asyncio.Task[Any]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 

@@ -20,6 +20,7 @@ from structlog.testing import capture_logs
 
 from ari_app import bridge as app
 from ari_app import serve as service
+from ari_app.bridge import WorkerPlace
 from ari_app.control.http import server as server_module
 from ari_app.control.http.worker import WorkerServer, build_worker_app
 from ari_app.control.workers.folder import Folder
@@ -174,6 +175,20 @@ async def test_what_may_be_over_in_a_minute_is_only_a_warning(url: str, closed_p
     (warning,) = (entry for entry in logs if entry["event"] == "check")
     assert (warning["log_level"], warning["what"]) == ("warning", "Agent")
     assert "cannot be reached" in warning["found"]
+
+
+async def test_each_of_several_workers_finds_out_whether_the_agent_is_there(
+    url: str, closed_port: int, tmp_path: Path
+) -> None:
+    with capture_logs() as logs:
+        settings = settings_for(url, f"http://127.0.0.1:{closed_port}")
+        place = WorkerPlace(2, Folder(tmp_path))
+        serving = asyncio.create_task(serve(settings, place=place))
+        await until(lambda: "agent_unreachable" in [entry["event"] for entry in logs])
+        os.kill(os.getpid(), signal.SIGTERM)
+        await serving
+    # What to do about it is said once, by the first.
+    assert "check" not in [entry["event"] for entry in logs]
 
 
 # --- under a parent

@@ -29,16 +29,15 @@ from ari_app.control.http.audit import AuditLog
 from ari_app.control.http.idempotency import IdempotentAnswers, check_key
 from ari_app.control.http.keys import Keys
 from ari_app.control.http.machines import Elsewhere, only_machines
-from ari_app.control.http.merged_watch import WATCH_PATH, MergedWatch
+from ari_app.control.http.merged_watch import WATCH_PATH, FrontState, MergedWatch
 from ari_app.control.http.middleware import add_headers
-from ari_app.control.http.models import Readiness
+from ari_app.control.http.models import Readiness, join_readiness
 from ari_app.control.http.operations import IDEMPOTENCY_KEY, OPERATIONS
 from ari_app.control.http.page import Watching, page_routes
 from ari_app.control.http.rates import RequestRates
 from ari_app.control.http.relay import Relay, There, WorkerAway
 from ari_app.control.http.requests import read_body
 from ari_app.control.http.server import while_there
-from ari_app.control.workers.hub import Hub
 from ari_app.control.workers.merged_metrics import FrontMetrics, MergedMetrics
 from ari_app.control.workers.roster import Worker
 from ari_app.process.loop import compute
@@ -55,25 +54,12 @@ _STREAMS: Final = frozenset({"follow_session", "listen"})
 _FORM: Final = "application/x-www-form-urlencoded"
 
 
-class FrontView(Protocol):
+class FrontView(FrontState, Protocol):
     """The parts of the front that the interface shows."""
-
-    @property
-    def hub(self) -> Hub:
-        """The workers."""
-        ...
 
     @property
     def metrics(self) -> FrontMetrics:
         """What the front counts itself."""
-        ...
-
-    def problems(self) -> list[str]:
-        """Say why no call can come in or go out, beside what the workers say."""
-        ...
-
-    def warnings(self) -> list[str]:
-        """Say what else is wrong, beside what the workers say."""
         ...
 
 
@@ -327,17 +313,12 @@ class FrontHandlers:
         """Ask all workers how they are."""
         told = await self._of_all("/health/ready", _READY_SECONDS)
         each = {number: Readiness.model_validate_json(body) for number, (_, body) in told.items()}
-        problems = self._front.problems()
-        warnings = [f"{text}: the others serve" for text in self._roster.problems()]
         known = [one for one in each.values() if not one.problems]
-        if not known:
-            problems += dict.fromkeys(
-                text for one in each.values() for text in one.problems if text not in problems
-            )
-            problems += [text for text in self._roster.problems() if not each]
-            warnings = []
-        theirs = [text for one in each.values() for text in one.warnings]
-        warnings += dict.fromkeys([*self._front.warnings(), *theirs])
+        problems, warnings = join_readiness(
+            (self._front.problems(), self._front.warnings()),
+            [(one.problems, one.warnings) for one in each.values()],
+            self._roster.problems(),
+        )
         said = next(iter([*known, *each.values()]), None)
         return Readiness(
             status="not_ready" if problems else "ready",
@@ -471,7 +452,7 @@ def build_front_app(
         sign_in_seconds=sign_in_seconds,
     )
     app.on_response_prepare.append(add_headers)
-    watch = MergedWatch(front.hub, front.problems, relay, elsewhere)
+    watch = MergedWatch(front, relay, elsewhere)
     _end_with(app, watch)
     handlers = FrontHandlers(
         front, relay, keyed=bool(keys), number_pattern=number_pattern, elsewhere=elsewhere
@@ -535,7 +516,7 @@ def build_machine_app(
         of_machine=True,
     )
     serve_operations(app, handlers.by_name())
-    watch = MergedWatch(front.hub, front.problems, relay, most=_MOST_MACHINES)
+    watch = MergedWatch(front, relay, most=_MOST_MACHINES)
     _end_with(app, watch)
     app.router.add_get(WATCH_PATH, watch.serve)
     app.router.add_routes(routes)

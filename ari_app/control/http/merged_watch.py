@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import aiohttp
 import orjson
@@ -13,6 +12,7 @@ import structlog
 from aiohttp import web
 
 from ari_app.control.http.machines import Elsewhere
+from ari_app.control.http.models import join_readiness
 from ari_app.control.http.page import MOST_WATCHERS, Look, Watching
 from ari_app.control.http.relay import Relay, There
 from ari_app.control.workers.hub import Hub
@@ -27,14 +27,30 @@ _MOST_NEWS: Final = 64 * 1024 * 1024
 some 400 bytes of each. No worker has so many; aiohttp's own limit is that of 1400."""
 
 
+class FrontState(Protocol):
+    """A front: its workers, and what is wrong."""
+
+    @property
+    def hub(self) -> Hub:
+        """The workers."""
+        ...
+
+    def problems(self) -> list[str]:
+        """Say why no call can come in or go out, beside what the workers say."""
+        ...
+
+    def warnings(self) -> list[str]:
+        """Say what else is wrong, beside what the workers say."""
+        ...
+
+
 class MergedWatch(Watching):
     """Tells pages what changes among the calls of all workers, and of all machines.
 
     While somebody watches, each of them is watched, by one stream however many pages there are.
 
     Args:
-        hub: What knows the workers.
-        problems: Says what keeps this machine from taking calls, beside its workers.
+        front: What knows the workers, and what is wrong beside them.
         relay: Asks the workers.
         elsewhere: The other machines; None: there are none, or it is they who watch.
         most: How many may watch at once.
@@ -42,15 +58,14 @@ class MergedWatch(Watching):
 
     def __init__(
         self,
-        hub: Hub,
-        problems: Callable[[], list[str]],
+        front: FrontState,
         relay: Relay[Worker],
         elsewhere: Elsewhere | None = None,
         most: int = MOST_WATCHERS,
     ) -> None:
         super().__init__(most)
-        self._hub = hub
-        self._problems = problems
+        self._front = front
+        self._hub = front.hub
         self._relay = relay
         self._elsewhere = elsewhere
         self._told: dict[Worker | str, _Mirror] = {}
@@ -137,24 +152,26 @@ class MergedWatch(Watching):
         now = asyncio.get_running_loop().time()
         rows: dict[str, dict[str, Any]] = {}
         levels: dict[str, Any] = {}
-        running, problems = 0, self._problems()
-        limit = self._hub.max_calls
+        running, limit = 0, self._hub.max_calls
+        here: list[tuple[list[str], list[str]]] = []
         for who, mirror in self._told.items():
             rows.update(mirror.rows)
             levels.update(mirror.levels)
             running += mirror.running
             if not isinstance(who, Worker):
                 limit += mirror.limit
+            elif mirror.heard.is_set():
+                here.append((mirror.problems, mirror.warnings))
         if self._elsewhere is not None:
             limit = self._elsewhere.limit(limit)
-        roster = self._hub.roster
-        if not roster.takes:
-            problems += roster.problems()
+        own = self._front.problems(), self._front.warnings()
+        problems, warnings = join_readiness(own, here, self._hub.roster.problems())
         rest = {
             "levels": levels,
             "running": running,
             "limit": limit,
             "problems": problems,
+            "warnings": warnings,
         }
         return Look(now, rows, rest)
 
@@ -173,6 +190,8 @@ class _Mirror:
         self.rows: dict[str, dict[str, Any]] = {}
         self.levels: dict[str, Any] = {}
         self.running = self.limit = 0
+        self.problems: list[str] = []
+        self.warnings: list[str] = []
 
     def close(self) -> None:
         if self.task is not None:
@@ -189,4 +208,6 @@ class _Mirror:
             self.rows.pop(key, None)
         self.levels, self.running = news["levels"], news["running"]
         self.limit = news["limit"]
+        # A worker of another version, while all are replaced, may not tell them.
+        self.problems, self.warnings = news.get("problems", []), news.get("warnings", [])
         self.heard.set()

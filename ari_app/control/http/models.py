@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -195,6 +196,33 @@ class Readiness(_Model):
     active_sessions: int
     asterisk_version: str | None
     media_transport: str | None = None
+
+
+def join_readiness(
+    own: tuple[Sequence[str], Sequence[str]],
+    workers: Collection[tuple[Sequence[str], Sequence[str]]],
+    missing: Sequence[str],
+) -> tuple[list[str], list[str]]:
+    """Say what is wrong with a front and its workers.
+
+    Args:
+        own: The front's problems and warnings.
+        workers: Those of each worker that has told them.
+        missing: What the front says of workers that are not there, or take no calls.
+
+    Returns:
+        Problems, which keep calls away, and warnings, which do not: what keeps them from one worker
+        does not, as long as there is another.
+    """
+    problems, warnings = list(own[0]), [f"{text}: the others serve" for text in missing]
+    if all(theirs for theirs, _ in workers):
+        problems += dict.fromkeys(
+            text for theirs, _ in workers for text in theirs if text not in problems
+        )
+        problems += [] if workers else missing
+        warnings = []
+    warnings += dict.fromkeys([*own[1], *(text for _, theirs in workers for text in theirs)])
+    return problems, warnings
 
 
 def call_id(record: CallRecord) -> str:

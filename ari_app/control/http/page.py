@@ -263,6 +263,7 @@ class Watch(Watching):
             "running": readiness.active_sessions,
             "limit": service.calls.max_concurrent_calls,
             "problems": readiness.problems,
+            "warnings": readiness.warnings,
         }
         return Look(now, rows, rest)
 

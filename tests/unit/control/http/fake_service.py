@@ -160,6 +160,7 @@ class FakeService:
         self.journal = Journal()
         self.metrics = Metrics()
         self.problems: list[str] = []
+        self.warnings: list[str] = []
         self.recordings: RecordingArchive | None = None
         self.call_log: CallLog | None = None
         self.calls = cast(
@@ -184,6 +185,7 @@ class FakeService:
         return Readiness(
             status="not_ready" if self.problems else "ready",
             problems=self.problems,
+            warnings=self.warnings,
             active_sessions=len(self.records),
             asterisk_version="22.10.1",
         )

@@ -477,6 +477,16 @@ async def test_the_page_watches_all(office: Office) -> None:
             if seen == {"one", "two"}:
                 break
     assert seen == {"one", "two"}
+    office.told.append("draining: new calls are refused")
+    office.warned.append("AUDIT_FILE is not written as it should be.")
+    office.services[0].problems = office.services[1].problems = ["the agent is away"]
+    told: list[str] = []
+    async with office.http.get("/page/watch") as response, asyncio.timeout(PATIENCE_SECONDS):
+        # What it was told a moment ago may come once more.
+        while told != [*office.told, "the agent is away"]:
+            if line := (await response.content.readline()).removeprefix(b"data: ").strip():
+                told, warned = (orjson.loads(line)[name] for name in ("problems", "warnings"))
+    assert warned == office.warned
     async with office.http.get("/page/me") as response:
         assert (await response.json())["name"] == "desk"
 
@@ -522,7 +532,7 @@ async def test_it_is_told_why_a_worker_is_not_watched_unless_it_has_gone(
     async with await asyncio.start_unix_server(tells, str(office.folder.http(2))):
         with capture_logs() as logs:
             there = There(office.workers[1], relay)
-            await MergedWatch(office.hub, office.problems, relay)._watch(there, _Mirror())
+            await MergedWatch(office, relay)._watch(there, _Mirror())
     await relay.close()
     assert [each["event"] for each in logs] == told
 

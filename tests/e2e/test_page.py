@@ -23,13 +23,13 @@ from ari_app.control.http.handlers import build_web_app
 from ari_app.control.http.keys import Keys
 from ari_app.control.http.page import Watch
 from ari_app.control.http.problems import Problem
-from ari_app.records.events import Said
+from ari_app.records.events import CallEnded, Said
 from ari_app.records.record import CallRecord
 from lab.asterisk import LabAsterisk
 from lab.softphone import Answer, Phone
 from lab.web import serving
 from tests.e2e.harness import Bench, bench
-from tests.unit.control.http.fake_service import FakeService
+from tests.unit.control.http.fake_service import FakeService, end
 from tests.waiting import until
 
 KEY = "key-of-the-page-0123456789"
@@ -168,7 +168,7 @@ async def test_who_goes_by_ear_is_told_the_view_and_skips_to_its_content(
     await page.click("#nav-call")
     await page.get_by_label("Number to call").fill("+493023125001")
     current = page.locator("#nav a[aria-current=page]")
-    assert await current.all_inner_texts() == ["Call"]
+    assert await current.all_inner_texts() == ["Place a call"]
     await page.locator(".skip").focus()
     await page.keyboard.press("Enter")
     await page.locator("main:focus").wait_for()
@@ -645,6 +645,42 @@ async def test_whoever_is_one_too_many_is_not_told_that_the_service_is_away(
     await page.get_by_text("Too many watch the calls already").wait_for()
     await page.unroute("**/page/watch")
     await page.locator("tbody tr").wait_for()
+
+
+async def test_what_is_wrong_beside_the_calls_is_told(alone: tuple[FakeService, Browser]) -> None:
+    service, browser = alone
+    service.warnings = ["The call log's database cannot be opened."]
+    await browser.sign_in()
+    told = browser.page.get_by_role("status")
+    await told.get_by_text("Ready: new calls are taken.").wait_for()
+    await told.get_by_text("To look into: The call log's database cannot be opened.").wait_for()
+
+
+async def test_why_a_number_was_not_dialled_is_told_where_it_was_asked_for(
+    alone: tuple[FakeService, Browser],
+) -> None:
+    service, browser = alone
+    page = browser.page
+    await browser.sign_in()
+    await go(page, "#call")
+    await page.get_by_label("Number to call").fill("+493023125001")
+    await page.get_by_label("Agent (empty").fill("a b")
+    await page.get_by_role("button", name="Place call").click()
+    wrong = page.locator("#says").get_by_text("agent_id: must be")
+    await wrong.wait_for()
+    # It is there until something else is done.
+    await page.clock.install()
+    await page.clock.run_for(60_000)
+    assert await wrong.is_visible()
+    answer = {"session_id": "s1", "timestamp": "2025-01-01T00:00:00Z"}
+    service.add("s1", detail="Nobody is registered at the trunk.")
+    end(service.records["s1"], "FAILED", "unreachable")
+    ended = CallEnded("FAILED", "unreachable", 0.0)
+    service.journal.note(service.records["s1"], ended)
+    await page.route("**/webhook/initiate-call", lambda route: route.fulfill(json=answer))
+    await page.get_by_role("button", name="Place call").click()
+    await page.get_by_role("log").get_by_text("Nobody is registered at the trunk.").wait_for()
+    assert await page.locator("#says").inner_text() == ""
 
 
 async def test_words_of_any_language_have_room_on_the_page(

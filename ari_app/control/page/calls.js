@@ -158,7 +158,7 @@ async function showOne(main, me, id) {
     el("h1", {}, ends(call.caller_number, call.called_number, call.direction === "out")), picture, ...(player?.elements ?? []),
     el("div", { class: "split" },
       el("section", { class: "card" }, el("h2", {}, t("transcript")), said,
-        el("p", {}, ["txt", "vtt", "json"].map((kind) => [el("a", { href: `${path}/transcript?format=${kind}`, download: true }, kind), " "]))),
+        el("p", {}, ["txt", "vtt", "json"].map((kind) => [el("a", { href: `${path}/transcript?format=${kind}`, download: true, "aria-label": `${t("transcript")}: ${kind}` }, kind), " "]))),
       el("section", { class: "card" }, el("h2", {}, t("why")),
         facts([[t("outcome"), [word("status", call.status), word("reason", call.reason)].filter(Boolean).join(" · ")], [t("reason"), call.reason], [t("transfer_to"), call.transfer_to], [t("result"), word("result", call.result)],
           [t("cause"), call.hangup_cause], ["SIP", call.sip_code], [t("detail"), call.detail], [t("when"), time(call.started_at)], [t("duration"), clock(call.seconds)],

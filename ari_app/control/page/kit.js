@@ -80,13 +80,15 @@ export function say(text, bad = false) {
   box.textContent = text;
   box.classList.toggle("bad-says", bad);
   clearTimeout(silence);
-  silence = setTimeout(() => { box.textContent = ""; }, bad ? 10000 : 4000);
+  // What went wrong stays until something else is done: not everybody reads quickly, or looks there at once.
+  if (!bad) silence = setTimeout(() => say(""), 4000);
 }
 
 // Do something for a button: locked meanwhile, and what went wrong is said.
 export async function act(button, work, done) {
   const focused = document.activeElement === button;
   button.disabled = true;
+  say("");
   try { await work(); if (done) say(done); } catch (error) { say(error.message, true); }
   button.disabled = false;
   // What is disabled loses the keyboard's place.

@@ -56,6 +56,7 @@ function askForKey() {
 
 async function enter(asked = ask("page/me")) {
   me = await asked;
+  say("");
   document.getElementById("version").textContent = me.version;
   document.getElementById("who").textContent = me.name;
   document.getElementById("nav").hidden = false;
@@ -84,7 +85,7 @@ async function begin() {
   // Its address names no view.
   document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); main.focus(); });
   addEventListener("signed-out", () => { if (me) { me = null; askForKey(); say(t("signed_out"), true); } });
-  addEventListener("hashchange", () => { if (me) show().then(() => main.focus()); });
+  addEventListener("hashchange", () => { say(""); if (me) show().then(() => main.focus()); });
   while (true) {
     const asked = ask("page/me");
     asked.catch(() => {});

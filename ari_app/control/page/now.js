@@ -8,6 +8,7 @@ const DEAF_MS = 15000;
 
 export async function showNow(main, me, [chosen]) {
   const health = el("p", { role: "status" });
+  const warned = el("p", { role: "status" });
   const room = el("p", { class: "soft" });
   const rows = new Map();
   const heads = [t("caller"), t("called"), t("agent"), t("state"), t("duration"), t("voices"), t("response")];
@@ -24,7 +25,7 @@ export async function showNow(main, me, [chosen]) {
     move();
   }, { rootMargin: "100px" });
   const opened = el("section", { class: "card", "aria-label": t("opened"), hidden: true });
-  main.append(el("h1", {}, t("now")), health, room, el("div", { class: "split" }, el("div", {}, none, list), opened));
+  main.append(el("h1", {}, t("now")), health, warned, room, el("div", { class: "split" }, el("div", {}, none, list), opened));
   let panel = null, shown = null;
 
   function open(call) {
@@ -103,6 +104,7 @@ export async function showNow(main, me, [chosen]) {
     list.hidden = rows.size === 0;
     health.className = news.problems.length ? "bad" : "good";
     write(health, news.problems.length ? `${t("not_ready")} ${news.problems.join("; ")}` : t("ready"));
+    write(warned, news.warnings.length ? `${t("warned")} ${news.warnings.join(" ")}` : "");
     write(room, t("room", { running: news.running, limit: news.limit }));
     move();
   }

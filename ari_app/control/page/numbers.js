@@ -20,6 +20,7 @@ export async function showNumbers(main, me) {
 
   async function load() {
     const own = turn += 1;
+    say("");
     // What is shown is never of another period than the one that is chosen.
     known = false;
     place.replaceChildren();

@@ -70,9 +70,16 @@ export function follow(place, call, me, shut) {
     if (me.scope !== "read") say(t("not_taken_over", { reason: word("result", event.reason) }), true);
   });
   on("ended", (event) => {
+    if (event.agent_status === "FAILED") tellWhy(event);
     line(event, "note", t("ended", { status: word("status", event.agent_status), reason: event.end_reason ? `(${word("reason", event.end_reason)})` : "" }));
     finish();
   });
+
+  // Why a number could not be dialled is kept with the call.
+  async function tellWhy(event) {
+    const { detail } = await ask(path).catch(() => ({}));
+    if (detail) line(event, "note", detail);
+  }
 
   // Nothing can be done with it any more.
   function finish() {

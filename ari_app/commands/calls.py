@@ -27,7 +27,7 @@ from ari_app.settings import Settings
 T = TypeVar("T")
 
 _OPTIONS: Final = {"agent_id": "agent", "campaign_id": "campaign"}
-_COLUMNS: Final = ("began", "session", "who", "took", "turns", "score", "how it ended")
+_COLUMNS: Final = ("began (UTC)", "session", "who", "took", "turns", "score", "how it ended")
 _COLORS: Final = {"agent": "cyan", "caller": "green", "tool": "magenta", "keys": "yellow"}
 _A_PAGE: Final = 500
 _GOOD, _FAIR = 80, 60

@@ -15,17 +15,21 @@ WHY: Final = MappingProxyType(
         "agent_ended": "The agent said goodbye and ended the call.",
         "agent_hung_up": "The agent hung up.",
         "agent_lost": "The connection to the agent was lost, and no other could be had.",
+        "agent_quota": "The workspace's quota at ElevenLabs is used up.",
         "agent_silent": "The agent said nothing, and not when it was told so either.",
         "agent_timeout": "The agent was not there in time: AGENT_CONNECT_TIMEOUT_SECONDS.",
         "agent_transfer": "The agent passed the caller on.",
         "agent_unauthorized": "ElevenLabs refused ELEVENLABS_API_KEY.",
         "agent_unavailable": "ElevenLabs could not be reached, or had no room.",
+        "ari_server_error": "Asterisk could not do what the call needs; `ari-app check` tries it.",
+        "ari_timeout": "Asterisk did not answer in time; `ari-app check` measures it.",
+        "ari_unavailable": "Asterisk could not be reached.",
         "at_capacity": "All places were taken: MAX_CONCURRENT_CALLS.",
         "busy": "The line was busy.",
         "call_timeout": "It had lasted as long as a call may: CALL_TIMEOUT_SECONDS.",
         "caller_hung_up": "The caller hung up.",
         "caller_left": "Somebody else took the caller: a transfer from outside, or a redirect.",
-        "connect_timeout": "Sound could not be set up in time.",
+        "connect_timeout": "Sound could not be set up in time; `ari-app check` tries its way.",
         "draining": "The service was stopping and took no calls.",
         "end_requested": "Somebody ended it over HTTP.",
         "hold_timeout": "The caller's phone held us for too long: HOLD_TIMEOUT_SECONDS.",
@@ -34,9 +38,11 @@ WHY: Final = MappingProxyType(
         "join_timeout": "The caller could not be joined with the agent in time.",
         "lost": "The service lost the call while it was away from Asterisk.",
         "machine_detected": "An answering machine took the call.",
+        "media_channel_gone": "Asterisk ended the sound's channel; `ari-app check` tries its way.",
         "no_agent_id": "No agent was named, and ELEVENLABS_AGENT_ID is empty.",
         "no_answer": "Nobody answered.",
         "no_speech": "Nobody said anything: NO_SPEECH_TIMEOUT_SECONDS.",
+        "not_found": "ElevenLabs knows no such agent, or the key may not see it.",
         "rejected": "The call was rejected.",
         "shutting_down": "The service was stopped before the call had ended.",
         "transfer_requested": "Somebody passed the caller on over HTTP.",
@@ -72,13 +78,17 @@ class Happened:
 
 def why(document: Mapping[str, Any]) -> str:
     """Say why a call has ended, as a sentence; empty where its reason is somebody's own word."""
-    return WHY.get(document["reason"] or "", "")
+    reason = document["reason"] or ""
+    if (told := WHY.get(reason) or WHY.get(reason.removeprefix("agent_"))) is not None:
+        return told
+    return "" if document["status"] in _GOOD_STATUS else "See docs/agent.md#reasons."
 
 
 def findings(document: Mapping[str, Any]) -> list[Finding]:
     """Say what went well in a call, and what did not, with its score's reasons."""
     status, sound = document["status"], document["sound"]
-    found = [Finding(status in _GOOD_STATUS, f"{status} ({document['reason']}). {why(document)}")]
+    ended = f"{status} ({document['reason']}). {why(document)}".rstrip()
+    found = [Finding(status in _GOOD_STATUS, ended)]
     if detail := document["detail"]:
         found.append(Finding(False, detail))
     found += [Finding(False, reason) for reason in document["score"]["reasons"]]

@@ -17,9 +17,11 @@ from ari_app.commands.calls import call_filter, list_calls, show_call
 from ari_app.errors import AppError, ConfigError
 from ari_app.records.document import call_document
 from ari_app.records.events import KeysPressed, Noted, Said, ToolRan
+from ari_app.records.findings import why
 from ari_app.records.record import Leg
 from ari_app.records.store.log import CallLog
 from ari_app.records.store.query import CallFilter
+from tests.unit.call.test_reasons import documented
 from tests.unit.control.http.fake_service import end, talking
 from tests.unit.settings_maker import settings_maker
 
@@ -68,7 +70,7 @@ def say(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Say:
 
 def test_a_list(say: Say) -> None:
     head, *rows, last = say(list_calls, CallFilter(), 3, as_json=False).splitlines()
-    assert head.split()[:4] == ["began", "session", "who", "took"]
+    assert head.split()[:4] == ["began", "(UTC)", "session", "who"]
     assert [row.split()[2] for row in rows] == ["s4", "s3", "s2"]
     assert "2025-01-01 00:00:04" in rows[0]
     assert "← +493023125002" in rows[0]
@@ -172,3 +174,17 @@ def test_options_that_cannot_be_meant() -> None:
     assert "--from must be a date or a time" in str(refused.value)
     assert "--status must be COMPLETED, TRANSFER" in str(refused.value)
     assert "--agent must be at most 128 characters long" in str(refused.value)
+
+
+def test_of_every_call_that_failed_something_is_said() -> None:
+    """Where no sentence fits, where to look; a caller's own word needs none."""
+    told = {
+        (status, reason): why(document(1, status=status, reason=reason))
+        for status in ("FAILED", "COMPLETED")
+        for reason in (*documented(), "customer_paid")
+    }
+    assert told["FAILED", "media_channel_gone"].endswith("`ari-app check` tries its way.")
+    assert told["FAILED", "agent_not_found"].startswith("ElevenLabs knows no such agent")
+    assert told["FAILED", "line_silent"] == "See docs/agent.md#reasons."
+    assert told["COMPLETED", "customer_paid"] == ""
+    assert all(told["FAILED", reason] for reason in documented())

@@ -947,12 +947,13 @@ class AsteriskLine:
             try:
                 await request
             except AriError as error:
-                log.info("ari_request_failed", call=self.id, code=error.code, error=str(error))
-                if not essential:
-                    return
-                if await self._caller_is_gone(error):
+                gone = essential and await self._caller_is_gone(error)
+                fails = essential and not gone and (errand is None or errand.wanted)
+                write = log.warning if fails else log.info
+                write("ari_request_failed", call=self.id, code=error.code, error=str(error))
+                if gone:
                     self.gone()
-                elif errand is None or errand.wanted:
+                elif fails:
                     self._tell_call(LineFailed(error.code))
             else:
                 if then is not None:

@@ -193,6 +193,33 @@ def _named_settings(page: Path) -> set[str]:
     return found
 
 
+_DEFAULT = re.compile(r"`([A-Z][A-Z0-9_]+)` \(`?([\w.]+)`?(?: (?:s|ms|MB|days|hours))?\)")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_a_value_behind_a_setting_is_its_default(page: Path) -> None:
+    told = [
+        (name, value, str(field.default))
+        for name, value in _DEFAULT.findall(_prose(page))
+        if (field := Settings.model_fields.get(name.lower())) is not None
+    ]
+    # Of an address the port may do.
+    assert [each for each in told if not f":{each[2]}".endswith(f":{each[1]}")] == []
+
+
+_MADE = ("ari_app/_compiled", "tests/fuzz/crashes/TARGET/")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_files_that_are_named_exist(page: Path) -> None:
+    """Those of the checkout, by their folder; other projects have folders of their own."""
+    if page.name in {"CHANGELOG.md", "comparison.md"}:
+        pytest.skip("it names what was, or what others have")
+    folders = "|".join(path.name for path in ROOT.glob("[a-z]*") if path.is_dir())
+    named = re.findall(rf"`((?:{folders})/[\w./-]+)`", _prose(page))
+    assert [name for name in named if name not in _MADE and not (ROOT / name).exists()] == []
+
+
 @functools.cache
 def _words_of_code() -> frozenset[str]:
     """All words of the dialplan, of the service and of what it is deployed with."""

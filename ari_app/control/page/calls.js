@@ -140,7 +140,7 @@ async function showOne(main, me, id) {
   const address = (n) => `${path}/recording?part=${n + 1}`;
   const player = parts.length ? makePlayer(address, parts) : null;
   const picture = drawCall(call, player);
-  const said = el("div", { class: "said", tabindex: "0", "aria-label": t("transcript") }, (call.turns ?? []).map((turn) => {
+  const said = el("div", { class: "said", tabindex: "0", role: "group", "aria-label": t("transcript") }, (call.turns ?? []).map((turn) => {
     const line = el("p", { class: turn.who }, el("time", {}, clock(turn.at)), el("b", {}, `${word("who", turn.who)}: `),
       el("bdi", {}, turn.text), turn.interrupted ? el("span", { class: "soft" }, ` (${t("interrupted")}`, turn.heard ? [": ", el("bdi", {}, turn.heard)] : null, ")") : null);
     if (player) line.addEventListener("click", () => { player.seek(turn.at); player.play(); });

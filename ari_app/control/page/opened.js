@@ -59,11 +59,8 @@ export function follow(place, call, me, shut) {
   const on = (kind, work) => { kinds[kind] = work; };
   on("state", (event) => show({ state: event.state }));
   on("transcript", (event) => line(event, event.who, event.text));
-  for (const kind of ["tool", "dtmf", "note"]) on(kind, (event) => line(event, kind, event.text));
+  for (const kind of ["tool", "dtmf", "note"]) on(kind, (event) => line(event, kind, word("note", event.text)));
   on("interruption", (event) => line(event, "interruption", t("cut_off", { heard: seconds(event.heard_ms / 1000), unheard: seconds(event.unheard_ms / 1000) })));
-  on("agent_lost", (event) => line(event, "note", t("agent_lost")));
-  on("adopted", (event) => line(event, "note", t("adopted")));
-  on("agent_resumed", (event) => line(event, "note", t("agent_resumed")));
   on("given_back", () => show({ take_over: null }));
   on("take_over_failed", (event) => {
     show({ take_over: null });

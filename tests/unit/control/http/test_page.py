@@ -31,6 +31,7 @@ from tests.unit.control.http.conftest import KEY
 from tests.unit.control.http.fake_service import FakeService, Http, end
 from tests.waiting import PATIENCE_SECONDS
 
+CALL = resources.files("ari_app.call")
 FILES = {file.name: file for file in resources.files("ari_app.control.page").iterdir()}
 SCRIPTS = {name: file.read_text("utf-8") for name, file in FILES.items() if name.endswith(".js")}
 LANGUAGES = {
@@ -118,6 +119,9 @@ def test_both_languages_have_every_word() -> None:
         ("reason", [*WHY, "page", "quota"]),
     ):
         assert {f"{kind}.{value}" for value in values} <= english.keys()
+    code = "".join(path.read_text("utf-8") for path in CALL.iterdir() if path.name.endswith(".py"))
+    notes = [name.removeprefix("note.") for name in english if name.startswith("note.")]
+    assert [note for note in notes if f'"{note}"' not in code] == []
     for reason in documented():
         # As `word` in kit.js finds it.
         assert {f"reason.{reason}", f"reason.{reason.removeprefix('agent_')}"} & english.keys()

@@ -511,6 +511,26 @@ async def test_a_name_from_right_to_left_does_not_turn_who_calls_whom_round(
         assert places == sorted(places)
 
 
+async def test_what_was_not_heard_of_an_answer_is_told(alone: tuple[FakeService, Browser]) -> None:
+    _, browser = alone
+    turn = {"who": "agent", "at": 0.0, "until": 1.0, "interrupted": False, "heard": None}
+    turns = [
+        turn | {"text": "A"},
+        turn | {"text": "B b", "interrupted": True, "heard": "B"},
+        turn | {"text": "C c", "interrupted": True},
+        turn | {"text": "D d", "heard": ""},
+    ]
+    await browser.page.route(
+        "**/calls/old", lambda route: route.fulfill(json={**OLD_CALL, "turns": turns})
+    )
+    await browser.sign_in()
+    await go(browser.page, "#calls/old")
+    lines = browser.page.locator(".said p")
+    await lines.first.wait_for()
+    told = [line.partition("Agent: ")[2] for line in await lines.all_inner_texts()]
+    assert told == ["A", "B b (interrupted, heard: B)", "C c (interrupted)", "D d (heard: nothing)"]
+
+
 async def test_a_recording_that_is_not_there_says_why(alone: tuple[FakeService, Browser]) -> None:
     _, browser = alone
     page = browser.page

@@ -142,7 +142,8 @@ async function showOne(main, me, id) {
   const picture = drawCall(call, player);
   const said = el("div", { class: "said", tabindex: "0", role: "group", "aria-label": t("transcript") }, (call.turns ?? []).map((turn) => {
     const line = el("p", { class: turn.who }, el("time", {}, clock(turn.at)), el("b", {}, `${word("who", turn.who)}: `),
-      el("bdi", {}, turn.text), turn.interrupted ? el("span", { class: "soft" }, ` (${t("interrupted")}`, turn.heard ? [": ", el("bdi", {}, turn.heard)] : null, ")") : null);
+      el("bdi", {}, turn.text), turn.interrupted || typeof turn.heard === "string" ? el("span", { class: "soft" }, " (", turn.interrupted && t("interrupted"),
+        typeof turn.heard === "string" && [turn.interrupted ? ", " : "", `${t("heard")}: `, el("bdi", {}, turn.heard || t("nothing"))], ")") : null);
     if (player) line.addEventListener("click", () => { player.seek(turn.at); player.play(); });
     return line;
   }));

@@ -289,13 +289,16 @@ class TargetChannel:
         return result_of(cause, sip_code, rang=self.rang, dial_status=route.dial_status).value
 
 
-def told_to_callee(session_id: str) -> dict[str, str]:
-    """Return the variables of a channel that we call.
+def session_variables(session_id: str) -> dict[str, str]:
+    """Return the variables that name a call on its channel; whatever a dialplan dials for the
+    channel inherits them."""
+    return {"__AGENT_SESSION_ID": word(session_id)}
 
-    Whatever a dialplan dials for it inherits the session; how that is forwarded is the dialplan's
-    own affair.
-    """
-    return {"__AGENT_SESSION_ID": word(session_id), "FORWARD_CONTEXT": _FORWARDS_NOWHERE}
+
+def told_to_callee(session_id: str) -> dict[str, str]:
+    """Return the variables of a channel that we call. How that is forwarded is its dialplan's own
+    affair."""
+    return {**session_variables(session_id), "FORWARD_CONTEXT": _FORWARDS_NOWHERE}
 
 
 async def quietly(request: Callable[[], Awaitable[object]], *, attempts: int = 1) -> bool:
@@ -341,7 +344,7 @@ async def give_back_caller(
     variables = {
         "AGENT_STATUS": outcome.status.value,
         "AGENT_REASON": word(outcome.reason),
-        "AGENT_SESSION_ID": word(session_id),
+        **session_variables(session_id),
         # The agent's service has chosen this one.
         "AGENT_CONVERSATION_ID": word(conversation_id),
     }

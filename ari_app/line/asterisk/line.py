@@ -38,6 +38,7 @@ from ari_app.line.asterisk.channels import (
     give_back_caller,
     quietly,
     rtp_report,
+    session_variables,
     told_to_callee,
 )
 from ari_app.line.asterisk.dialplan import dial_string
@@ -247,6 +248,7 @@ class AsteriskLine:
         # The request for the bridge, which cannot be removed before it is done.
         self._making_bridge: asyncio.Task[None] | None = None
         self._placing_task: asyncio.Task[None] | None = None
+        self._telling_session: asyncio.Task[None] | None = None
         self._there = not self.placed
         self._phone_holds = False
         self._rang = self._entered = self._screening = False
@@ -302,7 +304,7 @@ class AsteriskLine:
         return line
 
     def _take_up(self, session_id: str, was: LineCheckpoint) -> None:
-        self.name(session_id)
+        self._take_name(session_id)
         app, lines = self._asterisk.options.app, self._asterisk.lines
         self._media.name(adopted_media_channel_id(app, session_id), self.bridge_id)
         self._wire_format = SlinFormat.by_name(was.format)
@@ -355,10 +357,9 @@ class AsteriskLine:
             tell(PhoneHeld(True))
 
     def name(self, session_id: str) -> None:
-        app = self._asterisk.options.app
-        self.session_id = session_id
-        self.bridge_id = bridge_id(app, session_id)
-        self._media.name(media_channel_id(app, session_id), self.bridge_id)
+        self._take_name(session_id)
+        if not self.placed:
+            self._tell_session()
 
     async def prepare(self, agent: AgentFormats) -> LineFormat:
         options, version = self._asterisk.options, self._asterisk.version
@@ -577,6 +578,7 @@ class AsteriskLine:
         log.info("channel_replaced", call=self.id, channel=channel_id, by=by)
         if channel_id == self.id:
             self.id = by
+            self._tell_session()
             # The phone before may have held us, and does not tell that this is over.
             self.held_by_phone(False)
             if self._channel.replaced(by):
@@ -689,6 +691,25 @@ class AsteriskLine:
         self._spawn(self._follow(channel_id))
 
     # --- inside
+
+    def _take_name(self, session_id: str) -> None:
+        app = self._asterisk.options.app
+        self.session_id = session_id
+        self.bridge_id = bridge_id(app, session_id)
+        self._media.name(media_channel_id(app, session_id), self.bridge_id)
+
+    def _tell_session(self) -> None:
+        """Name the call on its channel, for what the dialplan and Asterisk write while it runs."""
+        before = self._telling_session
+
+        async def tell() -> None:
+            if before is not None:
+                # A caller who waits gets another name; the last one counts.
+                await asyncio.wait([before])
+            for name, value in session_variables(self.session_id).items():
+                await self._ari.channels.set_channel_var(self.id, name, value)
+
+        self._telling_session = self._request(tell(), essential=False)
 
     async def _follow(self, channel_id: str) -> None:
         try:

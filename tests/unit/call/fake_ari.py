@@ -249,7 +249,8 @@ class FakeAsterisk(Rest):
             case (op, (channel,)) if op is ANSWER:
                 self._tell(world.answer(channel, NOW))
             case (op, (channel,)) if op is SET_VARIABLE:
-                name, value = parameters["variable"], parameters["value"]
+                # The underscores say who inherits it.
+                name, value = parameters["variable"].removeprefix("__"), parameters["value"]
                 self._tell(world.set_variable(channel, name, value, NOW))
                 self._variables[channel][name] = value
             case (op, (channel,)) if op is GET_VARIABLE:

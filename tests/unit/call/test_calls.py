@@ -109,6 +109,8 @@ async def test_who_holds_us_while_waiting_is_known_to_hold_when_the_agent_comes(
     record = stage.calls.assign(waiting, stage.plan(), "named")
     call = stage.session(record.session_id)
     await stage.until(call, State.TALKING)
+    named = stage.asterisk.requests(SET_VARIABLE)
+    assert named[-1].parameters == {"variable": "__AGENT_SESSION_ID", "value": "named"}
     assert ("context", HELD_BY_PHONE) in stage.agent().told
     assert call.call.context.on_hold
 
@@ -127,7 +129,7 @@ async def test_who_hangs_up_while_the_call_is_planned_leaves_a_record_of_it(stag
     assert (record.agent_status, record.end_reason) == ("COMPLETED", "caller_hung_up")
     assert record.ended_at is not None and record.conversation_id == ""
     assert stage.calls.count() == 0
-    assert stage.asterisk.seen == []
+    assert {seen.operation for seen in stage.asterisk.seen} == {SET_VARIABLE}, "it was named"
 
 
 async def test_a_caller_is_not_lost_over_a_fault_of_ours(stage: Stage) -> None:

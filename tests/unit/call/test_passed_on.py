@@ -11,7 +11,7 @@ from ari_app.audio.sound_file import SoundFile
 from ari_app.call.plan import Announcement
 from ari_app.call.signals import ConsultRequested, HoldRequested
 from ari_app.call.states import State
-from ari_app.line.asterisk.ari.resources import START_MOH
+from ari_app.line.asterisk.ari.resources import SET_VARIABLE, START_MOH
 from ari_app.line.interface import Outcome, Status
 from tests.unit.call.fake_ari import Landed
 from tests.unit.call.full_asterisk import FullAsterisk
@@ -33,6 +33,8 @@ async def test_whom_the_caller_passes_the_call_on_to_speaks_with_the_same_agent(
     assert not session.call.sound.muted
     assert (session.state, len(stage.agents.conversations)) == (State.TALKING, 1)
     assert len(stage.calls.records) == 1
+    named = stage.asterisk.requests(SET_VARIABLE)[-1]
+    assert (named.ids, named.parameters["value"]) == ((AFTER,), session.session_id)
     way, text = stage.agent().told[-1]
     assert (way, "another person" in text) == ("text", True)
     stage.asterisk.hang_up(AFTER)

@@ -88,7 +88,7 @@ async def test_going_on_without_a_variable_is_better_than_not_going_on(
     assert [entry["variable"] for entry in logs] == [
         "AGENT_STATUS",
         "AGENT_REASON",
-        "AGENT_SESSION_ID",
+        "__AGENT_SESSION_ID",
         "AGENT_CONVERSATION_ID",
     ]
 

@@ -90,7 +90,7 @@ class _Channels:
         self.ari.hung_up.add(channel_id)
 
     async def set_channel_var(self, channel_id: str, name: str, value: str) -> None:
-        self.ari.told.setdefault(channel_id, {})[name] = value
+        self.ari.told.setdefault(channel_id, {})[name.removeprefix("__")] = value
 
     async def continue_in_dialplan(
         self, channel_id: str, *, context: str | None = None, extension: str | None = None

@@ -895,7 +895,7 @@ class Call:
             case Timer.CONSULT | Timer.BRING_IN:
                 return policy.consult_ring_seconds
             case Timer.SPEECH:
-                return policy.no_speech_timeout_seconds
+                return self._no_speech_seconds
             case Timer.HOLD:
                 return policy.hold_timeout_seconds
             case Timer.CLOSE:
@@ -906,6 +906,11 @@ class Call:
                 return max(_COVER_SECONDS - self.side.waited_seconds, _AT_ONCE_SECONDS)
             case Timer.RESUME:
                 return _RESUME_SECONDS
+
+    @property
+    def _no_speech_seconds(self) -> float:
+        own = self.plan.no_speech_timeout_seconds
+        return self.services.policy.no_speech_timeout_seconds if own is None else own
 
     def _start_timer(self, timer: Timer, seconds: float) -> None:
         self._cancel_timer(timer)
@@ -928,7 +933,7 @@ class Call:
             case Timer.CLOSE | Timer.BRIEF:
                 return speech.still_speaking()
             case Timer.SPEECH:
-                limit = self.services.policy.no_speech_timeout_seconds
+                limit = self._no_speech_seconds
                 # Whoever is on hold need not speak.
                 waits = self.context.on_hold or self.state is not State.TALKING
                 return limit if waits else speech.silence_lacks(limit)

@@ -153,6 +153,7 @@ class CallPlan:
         ring_seconds: How long it may ring at somebody whom we call.
         uplink_chunk_ms: How much sound the agent is given at once.
         recorded: It is recorded from its beginning, where that is possible.
+        no_speech_timeout_seconds: In place of the policy's; None: as that says.
     """
 
     briefing: Briefing
@@ -162,3 +163,4 @@ class CallPlan:
     uplink_chunk_ms: int
     ring_seconds: float = 0.0
     recorded: bool = False
+    no_speech_timeout_seconds: float | None = None

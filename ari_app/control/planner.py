@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from ari_app.agent.interface import Agents, Briefing, Variable
 from ari_app.agent.precall import PreCall, PreCallAnswer, PreCallRequest
 from ari_app.call.plan import CallPlan
 from ari_app.errors import AppError
-from ari_app.line.interface import Arrival, Line, LineFormat, OwnAudio
+from ari_app.line.interface import AS_SET, Arrival, CallLimits, Line, LineFormat, OwnAudio
 from ari_app.records.events import CallEvent, StepTook
 from ari_app.records.record import CallRecord
 from ari_app.records.trace import headers_of
@@ -23,6 +24,7 @@ class PlannerOptions:
 
     Attributes:
         agent_id: The agent of whoever names none; None: there is none.
+        call_timeout_seconds: No call lasts longer.
         chunk_ms: Returns the length of the chunks of sound for an agent, by the number of running
             calls.
         recorded: Calls are recorded where neither request nor dialplan says otherwise.
@@ -53,6 +55,8 @@ class Wish:
         amd: Let answering machine detection run before the agent joins.
         wait_seconds: How long to wait for room; 0 refuses at once.
         audio: The call is up already, and the dialer brings this sound; None: we call.
+        limits: The limits of the call; those that it leaves open are up to the line that waits, or
+            the settings.
         recorded: Whether the call is recorded from its beginning; None leaves it to the line that
             waits, or the settings.
         metadata: Kept with the call and shown, never read.
@@ -70,10 +74,24 @@ class Wish:
     amd: bool = False
     wait_seconds: float = 0.0
     audio: OwnAudio | None = None
+    limits: CallLimits = AS_SET
     recorded: bool | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     traceparent: str = ""
     tracestate: str = ""
+
+
+_OVERRIDE: Final = "conversation_config_override"
+
+
+def _merged(first: Mapping[str, Any], then: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `first`, with what `then` says in place of the same."""
+    merged = {**first, **then}
+    for name in first.keys() & then.keys():
+        before, after = first[name], then[name]
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            merged[name] = _merged(before, after)
+    return merged
 
 
 def _untold(record: CallRecord, event: CallEvent) -> None:
@@ -116,7 +134,8 @@ class Planner:
             arrival.line,
             arrival.agent_id,
             arrival.variables,
-            None,
+            arrival.overrides,
+            limits=arrival.limits,
             recorded=arrival.recorded,
         )
 
@@ -139,19 +158,17 @@ class Planner:
         Raises:
             PreCallError: As for `for_arrival`.
         """
-        told = {} if arrival is None else arrival.variables
-        agent_id = wish.agent_id or (None if arrival is None else arrival.agent_id)
-        recorded = wish.recorded
-        if recorded is None and arrival is not None:
-            recorded = arrival.recorded
+        # What the dialplan has said of a caller who waits; of a call that is placed, nothing.
+        said = arrival or Arrival(line)
         return await self._plan(
             record,
             line,
-            agent_id,
-            {**told, **wish.variables},
-            wish.overrides,
+            wish.agent_id or said.agent_id,
+            {**said.variables, **wish.variables},
+            _merged(said.overrides, wish.overrides or {}),
             wish=wish,
-            recorded=recorded,
+            limits=wish.limits.or_else(said.limits),
+            recorded=said.recorded if wish.recorded is None else wish.recorded,
         )
 
     async def _plan(
@@ -160,9 +177,10 @@ class Planner:
         line: Line,
         agent_id: str | None,
         variables: Mapping[str, Variable],
-        overrides: Mapping[str, Any] | None,
+        overrides: Mapping[str, Any],
         wish: Wish | None = None,
         *,
+        limits: CallLimits,
         recorded: bool | None,
     ) -> CallPlan:
         agent_id = agent_id or self._options.agent_id or ""
@@ -181,13 +199,17 @@ class Planner:
             if answer.failure is None:
                 told.update(answer.variables)
                 options = answer.options
-        if overrides is not None and "conversation_config_override" not in options:
-            # What a request overrides, unless the service has said what is to be overridden.
-            options = {**options, "conversation_config_override": dict(overrides)}
+        overrides = _merged(overrides, options.get(_OVERRIDE) or {})
+        if overrides:
+            options = {**options, _OVERRIDE: overrides}
         line_format = await line.prepare(self._agents.formats_of(agent_id))
         ring_seconds = 0.0 if wish is None else wish.ring_timeout_seconds
         return self._with(
-            Briefing(agent_id, told, options), line_format, ring_seconds, recorded=recorded
+            Briefing(agent_id, told, options),
+            line_format,
+            ring_seconds,
+            limits=limits,
+            recorded=recorded,
         )
 
     async def _ask(self, precall: PreCall, record: CallRecord, agent_id: str) -> PreCallAnswer:
@@ -222,13 +244,16 @@ class Planner:
         line_format: LineFormat,
         ring_seconds: float = 0.0,
         *,
+        limits: CallLimits = AS_SET,
         recorded: bool | None = None,
     ) -> CallPlan:
         options = self._options
+        own = limits.call_timeout_seconds
         return CallPlan(
             briefing=briefing,
             line_format=line_format,
-            call_timeout_seconds=options.call_timeout_seconds,
+            call_timeout_seconds=min(own or math.inf, options.call_timeout_seconds),
+            no_speech_timeout_seconds=limits.no_speech_timeout_seconds,
             connect_timeout_seconds=options.connect_timeout_seconds,
             ring_seconds=ring_seconds,
             uplink_chunk_ms=options.chunk_ms(self._active_calls()),

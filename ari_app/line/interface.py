@@ -575,6 +575,31 @@ class Line(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class CallLimits:
+    """The limits of one call, in seconds; None leaves each to the settings.
+
+    Attributes:
+        call_timeout_seconds: It ends when it has lasted so long; the settings may say sooner.
+        no_speech_timeout_seconds: It ends when nobody has spoken for so long; 0: never.
+    """
+
+    call_timeout_seconds: float | None = None
+    no_speech_timeout_seconds: float | None = None
+
+    def or_else(self, others: CallLimits) -> CallLimits:
+        """Return them, with those of `others` where they leave one open."""
+        call, speech = self.call_timeout_seconds, self.no_speech_timeout_seconds
+        return CallLimits(
+            others.call_timeout_seconds if call is None else call,
+            others.no_speech_timeout_seconds if speech is None else speech,
+        )
+
+
+AS_SET: Final = CallLimits()
+"""As the settings have it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Arrival:
     """Somebody has come in and wants an agent.
 
@@ -582,6 +607,9 @@ class Arrival:
         line: The way to them.
         agent_id: The agent that is named; None leaves it to the settings.
         variables: Dynamic variables for the agent.
+        overrides: What of the agent's own configuration is otherwise for this call, in the words of
+            its service.
+        limits: The limits of the call.
         wait_seconds: Wait so long for a request that names this line; None: talk at once.
         recorded: Whether the call is recorded from its beginning; None leaves it to the settings.
         screened: What is known about who has answered, where somebody else has called them.
@@ -593,6 +621,8 @@ class Arrival:
     line: Line
     agent_id: str | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    limits: CallLimits = AS_SET
     wait_seconds: float | None = None
     recorded: bool | None = None
     screened: Screened | None = None

@@ -169,6 +169,25 @@ async def test_a_callers_name_arrives_whole_and_sets_nothing(asterisk: LabAsteri
             await b.all_gone()
 
 
+async def test_a_number_has_its_language_voice_and_first_message(asterisk: LabAsterisk) -> None:
+    """The line of docs/asterisk.md."""
+    (line,) = re.findall(r"Stasis\(voice-agent,(agent\.language=de,.*)\)$", PAGE, re.M)
+    await asterisk.add_dialplan(
+        "numbers", f"[from-phones](+)\nexten => 721,1,Stasis(${{APP}},{line})\n"
+    )
+    async with bench(asterisk) as b:
+        call = await b.call("721")
+        record = await b.conversation()
+        await until(lambda: record.initiation is not None)
+        assert record.initiation is not None
+        assert record.initiation["conversation_config_override"] == {
+            "agent": {"language": "de", "first_message": "Guten Tag, hier ist die Praxis."},
+            "tts": {"voice_id": "v_anna"},
+        }
+        await call.hang_up()
+        await b.all_gone()
+
+
 @pytest.mark.usefixtures("transport")
 async def test_a_conversation_with_turns_and_an_interruption(asterisk: LabAsterisk) -> None:
     talk = {

@@ -31,7 +31,7 @@ from ari_app.control.http.problems import FieldError, Problem
 from ari_app.control.planner import Wish
 from ari_app.errors import forget_frames
 from ari_app.json_text import NotJson, TooDeep, read_json
-from ari_app.line.interface import OwnAudio, OwnAudioAbility, OwnAudioFormat
+from ari_app.line.interface import CallLimits, OwnAudio, OwnAudioAbility, OwnAudioFormat
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -360,6 +360,20 @@ class InitiateCallRequest(_Request):
     amd: bool = Field(
         default=False, description="Let answering machine detection run before the agent joins."
     )
+    call_timeout_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        le=86_400,
+        description="The call ends when it has lasted so long, and no later than "
+        "CALL_TIMEOUT_SECONDS says.",
+    )
+    no_speech_timeout_seconds: float | None = Field(
+        default=None,
+        ge=0,
+        le=86_400,
+        description="The call ends when nobody has spoken for so long; 0: never. As "
+        "NO_SPEECH_TIMEOUT_SECONDS says when left out.",
+    )
     wait_seconds: float = Field(
         default=0,
         ge=0,
@@ -422,6 +436,7 @@ class InitiateCallRequest(_Request):
             ring_timeout_seconds=self.ring_timeout_seconds,
             amd=self.amd,
             wait_seconds=self.wait_seconds,
+            limits=CallLimits(self.call_timeout_seconds, self.no_speech_timeout_seconds),
             audio=None if self.audio is None else self.audio.own(self.audio_url),
             recorded=self.record,
             metadata=dict(extra),

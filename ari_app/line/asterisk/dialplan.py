@@ -13,19 +13,18 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote, unquote
 
+from ari_app.line import arguments
+from ari_app.line.arguments import OwnArguments, seconds
+from ari_app.line.interface import AS_SET, CallLimits
 from ari_app.line.numbers import SAFE_NUMBER
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z")
-_AGENT_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _MAX_WAIT_SECONDS = 3600.0
 # What they say is ours, or the agent believes it to be.
-_OWN = frozenset(
-    {"agent_id", "wait", "record", "traceparent", "caller_id", "called_number", "call_sid"}
-)
-_YES_OR_NO = {"yes": True, "no": False}
+_OWN = arguments.NAMES | {"wait", "traceparent", "caller_id", "called_number", "call_sid"}
 _ANYWHERE = ("own_names", "anywhere")
 
 
@@ -38,6 +37,8 @@ class CallArguments:
         wait_seconds: Wait so long for `initiate-call` to name the channel; None: talk at once.
         recorded: Whether the call is recorded from its beginning; None leaves it to the settings.
         variables: Dynamic variables for the agent.
+        overrides: `conversation_config_override` for the agent.
+        limits: The limits of the call.
         problems: What could not be used, a sentence each; values are not repeated, they may be
             personal.
         traceparent: The trace that the call is part of; empty: none.
@@ -47,6 +48,8 @@ class CallArguments:
     wait_seconds: float | None = None
     recorded: bool | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    limits: CallLimits = AS_SET
     problems: tuple[str, ...] = ()
     traceparent: str = ""
 
@@ -54,18 +57,19 @@ class CallArguments:
 def parse_arguments(args: Sequence[str]) -> CallArguments:
     """Read the arguments as Asterisk split them, at commas.
 
-    A variable's text may be a caller's own, such as a name with a comma in it. So what comes after
-    the first variable cannot set our own names, unless `own_names=anywhere` stands before it;
-    and what is not `name=value` is taken as more of the variable before it.
+    A variable's text may be a caller's own, such as a name with a comma in it, and so may a part of
+    a first message. So what comes after the first text cannot set our own names, unless
+    `own_names=anywhere` stands before it; and what is not `name=value` is taken as more of the text
+    before it.
 
     Never raises: a caller is not lost over a typing error in the dialplan. What is wrong is left
     out and named in `problems`.
     """
-    agent_id: str | None = None
+    own = OwnArguments()
     wait_seconds: float | None = None
-    recorded: bool | None = None
     traceparent = ""
-    variables: dict[str, str] = {}
+    # Of variables, and of our own names whose values are sentences.
+    texts: dict[str, str] = {}
     problems: list[str] = []
     given: set[str] = set()
     anywhere = False
@@ -76,8 +80,8 @@ def parse_arguments(args: Sequence[str]) -> CallArguments:
         before, last = last, None
         if not argument.strip():
             continue
-        if before is not None and not (equals and _NAME.match(name)):
-            variables[before] = f"{variables[before]},{argument.rstrip()}"
+        if before is not None and not (equals and (name in _OWN or _NAME.match(name))):
+            texts[before] = f"{texts[before]},{argument.rstrip()}"
             problems.append(
                 f"argument {position} is taken as more of {before}: put its value in quotes"
             )
@@ -85,43 +89,53 @@ def parse_arguments(args: Sequence[str]) -> CallArguments:
             continue
         if not equals:
             problems.append(f"argument {position} is not name=value")
-        elif not _NAME.match(name):
+        elif name not in _OWN and not _NAME.match(name):
             problems.append(f"argument {position} has a name that is not letters, digits and _")
         elif name in given:
             # A value that somebody else chose, with a comma in it, cannot take back what the
             # dialplan has said before it.
             problems.append(f"{name} is given twice: the first counts")
-        elif name in _OWN and variables and not anywhere:
+        elif name in _OWN and texts and not anywhere:
             problems.append(
-                f"{name} comes after {next(iter(variables))}, whose text may bring names of its "
+                f"{name} comes after {next(iter(texts))}, whose text may bring names of its "
                 f"own, and is left out: put {name} before it"
             )
             continue
-        elif name == "agent_id" and value and not _AGENT_ID.fullmatch(value):
-            problems.append("agent_id is not letters, digits and _ . : -, 128 at most")
-        elif name == "agent_id":
-            agent_id = value or None
+        elif name in arguments.TEXTS:
+            texts[name] = value
+            last = name
+        elif name in arguments.NAMES:
+            if (problem := own.read(name, value)) is not None:
+                problems.append(problem)
         elif name == "wait":
-            wait_seconds = _seconds(value)
+            wait_seconds = seconds(value, _MAX_WAIT_SECONDS)
             if wait_seconds is None:
                 problems.append(
                     f"wait is not a number of seconds from 0 to {_MAX_WAIT_SECONDS:.0f}"
                 )
-        elif name == "record":
-            recorded = _YES_OR_NO.get(value.lower())
-            if recorded is None:
-                problems.append("record is not yes or no")
         elif name == "traceparent":
             traceparent = value
-        elif (name, value) == _ANYWHERE and not variables:
+        elif (name, value) == _ANYWHERE and not texts:
             anywhere = True
         elif name.startswith("system__"):
             problems.append(f"{name}: names that begin with system__ belong to ElevenLabs")
         else:
-            variables[name] = value
+            texts[name] = value
             last = None if name in _OWN else name
         given.add(name)
-    return CallArguments(agent_id, wait_seconds, recorded, variables, tuple(problems), traceparent)
+    variables = {name: text for name, text in texts.items() if name not in arguments.TEXTS}
+    told = [own.read(name, texts[name]) for name in texts if name in arguments.TEXTS]
+    problems += filter(None, told)
+    return CallArguments(
+        own.agent_id,
+        wait_seconds,
+        own.recorded,
+        variables,
+        own.overrides,
+        own.limits,
+        tuple(problems),
+        traceparent,
+    )
 
 
 _MOVED: Final = "%"
@@ -147,13 +161,6 @@ def read_moved(args: Sequence[str]) -> tuple[list[str], bool] | None:
     if not args or args[0] not in (_MOVED, _NO_ROOM):
         return None
     return [unquote(each) for each in args[1:]], args[0] == _MOVED
-
-
-def _seconds(value: str) -> float | None:
-    if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,3})?", value, re.ASCII):
-        return None
-    seconds = float(value)
-    return seconds if seconds <= _MAX_WAIT_SECONDS else None
 
 
 _WORD: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")

@@ -339,6 +339,8 @@ class AsteriskGateway:
                 line,
                 agent_id=arguments.agent_id,
                 variables=arguments.variables,
+                overrides=arguments.overrides,
+                limits=arguments.limits,
                 wait_seconds=arguments.wait_seconds,
                 recorded=arguments.recorded,
                 screened=_screened(event),

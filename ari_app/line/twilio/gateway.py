@@ -12,6 +12,8 @@ from urllib.parse import parse_qsl
 import structlog
 from aiohttp import hdrs, web
 
+from ari_app.line import arguments
+from ari_app.line.arguments import OwnArguments
 from ari_app.line.interface import WORKER_LOST, Arrival, CallEnd, Outcome, Placing, Status
 from ari_app.line.twilio import twiml
 from ari_app.line.twilio.leg import (
@@ -57,7 +59,6 @@ _LOOK_SECONDS: Final = 2.5
 """With what a call may take to be decided, less than Twilio waits for an answer."""
 _LOG_SECONDS: Final = 10.0
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
-_AGENT_ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _OWN: Final = frozenset({"caller_id", "called_number", "call_sid", "bodySHA256"})
 _MAX_VARIABLES: Final = 100
 _MAX_VALUE: Final = 4096
@@ -289,8 +290,18 @@ class TwilioGateway:
         line = self._line(call_sid, caller, called, call_sid=call_sid, answered=answered)
         # Not its token: that is good from when it is told.
         self._lines[call_sid] = line
-        agent_id, variables, problems = read_query(query)
-        take(Arrival(line, agent_id, variables, problems=problems))
+        own, variables, problems = read_query(query)
+        take(
+            Arrival(
+                line,
+                own.agent_id,
+                variables,
+                own.overrides,
+                own.limits,
+                recorded=own.recorded,
+                problems=problems,
+            )
+        )
         return line
 
     async def _is_back(self, call_sid: str) -> None:
@@ -481,23 +492,22 @@ class TwilioGateway:
         task.add_done_callback(self._tasks.discard)
 
 
-def read_query(query: str) -> tuple[str | None, dict[str, str], tuple[str, ...]]:
+def read_query(query: str) -> tuple[OwnArguments, dict[str, str], tuple[str, ...]]:
     """Read what the address of a number's webhook says of its calls.
 
     Returns:
-        The agent; the variables; a sentence for each that cannot be used. Values are not repeated.
+        What it says by our own names; the variables; a sentence for each that cannot be used.
+        Values are not repeated.
     """
-    agent_id: str | None = None
+    own = OwnArguments()
     variables: dict[str, str] = {}
     problems: list[str] = []
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name == "bodySHA256":
             continue
-        if name == "agent_id":
-            if _AGENT_ID.fullmatch(value):
-                agent_id = value
-            else:
-                problems.append("agent_id is not letters, digits and _ . : -, 128 at most")
+        if name in arguments.NAMES:
+            if (problem := own.read(name, value)) is not None:
+                problems.append(problem)
         elif not _NAME.fullmatch(name):
             problems.append("a parameter has a name that is not letters, digits and _")
         elif name in _OWN or name.startswith("system__"):
@@ -506,7 +516,7 @@ def read_query(query: str) -> tuple[str | None, dict[str, str], tuple[str, ...]]
             problems.append(f"{name} is too long, or one too many")
         else:
             variables[name] = value
-    return agent_id, variables, tuple(problems)
+    return own, variables, tuple(problems)
 
 
 def _ending_in(query: str) -> Ending:

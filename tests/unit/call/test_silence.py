@@ -202,6 +202,16 @@ async def test_noise_is_no_speech(stage: Stage, line: str) -> None:
     assert stage.landed(session).reason == "no_speech"
 
 
+async def test_a_call_may_have_a_limit_of_its_own(stage: Stage) -> None:
+    stage.with_policy(no_speech_timeout_seconds=60)
+    stage.planned["no_speech_timeout_seconds"] = 6
+    session = await stage.talk()
+    began = now()
+    await session.ended.wait()
+    assert now() - began == pytest.approx(6, abs=0.8)
+    assert stage.landed(session).reason == "no_speech"
+
+
 async def test_a_tool_of_theirs_explains_the_silence(watched: Stage) -> None:
     session = await watched.talk()
     handler = watched.agent().handler

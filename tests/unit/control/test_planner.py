@@ -14,7 +14,7 @@ from ari_app.agent.precall import PreCall
 from ari_app.audio.formats import DEFAULT_AGENT_FORMATS, AgentFormats
 from ari_app.call.plan import CallPlan
 from ari_app.control.planner import Planner, PlannerOptions, Wish
-from ari_app.line.interface import Arrival, Line, LineFormat
+from ari_app.line.interface import Arrival, CallLimits, Line, LineFormat
 from ari_app.records.events import CallEvent, StepTook
 from ari_app.records.record import CallRecord
 from ari_app.records.trace import TraceContext
@@ -98,6 +98,30 @@ async def test_which_agent_it_is() -> None:
     assert (await wished(planner(), waits, agent_id="agent_8")).briefing.agent_id == "agent_8"
 
 
+async def test_what_is_otherwise_for_one_call() -> None:
+    german = {"agent": {"language": "de", "first_message": "Hallo"}}
+    waits = Arrival(LINE, overrides=german, limits=CallLimits(90, 5))
+    plan = await arrived(planner(), overrides=german, limits=CallLimits(90, 5))
+    assert plan.briefing.options == {"conversation_config_override": german}
+    assert (plan.call_timeout_seconds, plan.no_speech_timeout_seconds) == (90, 5)
+    plan = await wished(
+        planner(),
+        waits,
+        overrides={"agent": {"language": "en"}, "tts": {"voice_id": "v1"}},
+        limits=CallLimits(no_speech_timeout_seconds=0),
+    )
+    assert plan.briefing.options == {
+        "conversation_config_override": {
+            "agent": {"language": "en", "first_message": "Hallo"},
+            "tts": {"voice_id": "v1"},
+        }
+    }
+    assert (plan.call_timeout_seconds, plan.no_speech_timeout_seconds) == (90, 0)
+    plan = await wished(planner(), limits=CallLimits(7200))
+    assert plan.call_timeout_seconds == 600, "nobody may talk for longer than the settings say"
+    assert plan.no_speech_timeout_seconds is None
+
+
 @pytest.mark.parametrize("usual", [True, False])
 async def test_whether_it_is_recorded(usual: bool) -> None:
     plans = planner(recorded=usual)
@@ -128,8 +152,8 @@ async def test_a_wish_says_how_long_it_rings_and_what_is_overridden() -> None:
 @pytest.mark.parametrize(
     ("said", "overridden"),
     [
-        ({"tts": {"voice_id": "v1"}}, {"tts": {"voice_id": "v1"}}),
-        (None, {"agent": {"language": "de"}}),
+        ({"agent": {"language": "en"}}, {"agent": {"language": "en", "first_message": "Hallo"}}),
+        (None, {"agent": {"language": "de", "first_message": "Hallo"}}),
     ],
 )
 async def test_the_service_that_is_asked_first_wins(
@@ -149,7 +173,7 @@ async def test_the_service_that_is_asked_first_wins(
         plan = await wished(
             planner(precall=precall),
             variables={"customer_name": "?", "batch": 7},
-            overrides={"agent": {"language": "de"}},
+            overrides={"agent": {"language": "de", "first_message": "Hallo"}},
         )
     assert plan.briefing.agent_id == "agent_9"
     assert plan.briefing.variables == {**OWN, **variables, "batch": 7}

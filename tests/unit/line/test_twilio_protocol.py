@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ari_app.audio.g711 import pcm_to_ulaw, ulaw_to_pcm
+from ari_app.line.arguments import OwnArguments
 from ari_app.line.interface import (
     Answered,
     CallEnd,
@@ -427,16 +428,19 @@ def test_any_text_makes_a_document(text: str) -> None:
 
 
 def test_its_parameters_become_agent_and_variables() -> None:
-    agent_id, variables, problems = read_query("agent_id=agent_7&customer=Jane%20D&empty=&b=%26")
-    assert (agent_id, variables) == ("agent_7", {"customer": "Jane D", "empty": "", "b": "&"})
+    own, variables, problems = read_query(
+        "agent.language=de&agent_id=agent_7&b=%26&customer=Jane%20D&empty=&record=no"
+    )
+    assert own == OwnArguments("agent_7", recorded=False, overridden={"agent.language": "de"})
+    assert variables == {"customer": "Jane D", "empty": "", "b": "&"}
     assert problems == ()
 
 
 def test_what_they_cannot_set() -> None:
-    agent_id, variables, problems = read_query(
+    own, variables, problems = read_query(
         "agent_id=a/b&caller_id=1&call_sid=2&called_number=3&system__x=4&9=5&a-b=6&bodySHA256=7&"
         f"long={'x' * 5000}"
     )
-    assert (agent_id, variables) == (None, {})
+    assert (own, variables) == (OwnArguments(), {})
     assert len(problems) == 8
     assert not any("x" * 10 in problem for problem in problems)

@@ -13,6 +13,7 @@ from ari_app.control.http.problems import CODES
 from ari_app.control.http.requests import InitiateCallRequest
 from ari_app.control.planner import Wish
 from ari_app.control.refusals import ControlRefused
+from ari_app.line.interface import CallLimits
 from tests.unit.control.http.fake_service import FakeService, Http
 
 PATH = "/webhook/initiate-call"
@@ -31,6 +32,8 @@ async def test_a_number_is_called(http: Http, service: FakeService) -> None:
             "dynamic_variables": {"name": "Jane", "age": 41, "score": 0.5, "vip": True},
             "conversation_config_override": {"agent": {"language": "de"}},
             "ring_timeout_seconds": 12,
+            "call_timeout_seconds": 90,
+            "no_speech_timeout_seconds": 0,
             "amd": True,
             "wait_seconds": 2.5,
             "metadata": {"campaign": "spring"},
@@ -57,6 +60,7 @@ async def test_a_number_is_called(http: Http, service: FakeService) -> None:
             variables={"name": "Jane", "age": 41, "score": 0.5, "vip": True},
             overrides={"agent": {"language": "de"}},
             ring_timeout_seconds=12,
+            limits=CallLimits(90, 0),
             amd=True,
             wait_seconds=2.5,
             metadata={"campaign": "spring"},
@@ -160,6 +164,8 @@ async def test_overrides_go_on_as_they_are(http: Http, service: FakeService) -> 
         ({"ring_timeout_seconds": "30"}, "ring_timeout_seconds"),
         ({"ring_timeout_seconds": 0.5}, "ring_timeout_seconds"),
         ({"wait_seconds": -1}, "wait_seconds"),
+        ({"call_timeout_seconds": 0}, "call_timeout_seconds"),
+        ({"no_speech_timeout_seconds": -1}, "no_speech_timeout_seconds"),
         ({"metadata": []}, "metadata"),
         ({"dynamic_variables": {"a b": 1}}, "dynamic_variables.a b"),
         ({"dynamic_variables": {"system__time": 1}}, "dynamic_variables.system__time"),

@@ -4,17 +4,60 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ari_app.agent.elevenlabs.client_messages import ConfigOverride
+from ari_app.line.arguments import NAMES
 from ari_app.line.asterisk.dialplan import (
     CallArguments,
     moved_arguments,
     parse_arguments,
     read_moved,
 )
+from ari_app.line.interface import CallLimits
+
+LIMITS = {"call_timeout_seconds", "no_speech_timeout_seconds"}
 
 
 def test_agent_wait_and_variables() -> None:
     arguments = parse_arguments(["agent_id=agent_7", " wait = 30 ", "customer_name=Jane = J", ""])
     assert arguments == CallArguments("agent_7", 30.0, None, {"customer_name": "Jane = J"})
+
+
+def test_what_of_the_agent_is_otherwise_and_how_long_the_call_may_be() -> None:
+    assert parse_arguments(
+        [
+            "agent.language=de",
+            "tts.voice_id=v1",
+            "tts.speed=1.1",
+            "call_timeout_seconds=90",
+            "no_speech_timeout_seconds=0",
+            "agent.first_message=Guten Tag",
+            " wer spricht?",
+            "tier=2",
+        ]
+    ) == CallArguments(
+        variables={"tier": "2"},
+        overrides={
+            "agent": {"language": "de", "first_message": "Guten Tag, wer spricht?"},
+            "tts": {"voice_id": "v1", "speed": 1.1},
+        },
+        limits=CallLimits(90.0, 0.0),
+        problems=("argument 7 is taken as more of agent.first_message: put its value in quotes",),
+    )
+
+
+@pytest.mark.parametrize("name", sorted(NAMES - {"agent_id", "record"} - LIMITS))
+def test_every_override_is_one_that_elevenlabs_has(name: str) -> None:
+    overrides = parse_arguments([f"{name}=1"]).overrides
+    told = ConfigOverride.model_validate(overrides).model_dump(mode="json", exclude_none=True)
+    assert told == overrides != {}
+
+
+def test_a_first_message_may_have_a_callers_own_words_in_it() -> None:
+    said = ["agent.first_message=Hello DOE", "agent.language=xx", "agent_id=x"]
+    arguments = parse_arguments(said)
+    assert arguments.overrides == {"agent": {"first_message": "Hello DOE"}}
+    assert arguments.agent_id is None
+    assert len(arguments.problems) == 2
 
 
 @pytest.mark.parametrize(("said", "recorded"), [("yes", True), ("No", False)])
@@ -36,6 +79,21 @@ def test_nothing_given() -> None:
         ("wait=soon", "wait is not a number of seconds from 0 to 3600"),
         ("wait=3601", "wait is not a number of seconds from 0 to 3600"),
         ("record=perhaps", "record is not yes or no"),
+        ("tts.voice_id=a b", "tts.voice_id is not letters, digits and _ . : -, 128 at most"),
+        ("tts.speed=fast", "tts.speed is not a number"),
+        (
+            f"agent.first_message={'x' * 5000}",
+            "agent.first_message is not a text of at most 4096 characters",
+        ),
+        ("agent.tools=x", "argument 1 has a name that is not letters, digits and _"),
+        (
+            "call_timeout_seconds=0",
+            "call_timeout_seconds is not a number of seconds above 0, 86400 at most",
+        ),
+        (
+            "no_speech_timeout_seconds=90000",
+            "no_speech_timeout_seconds is not a number of seconds from 0 to 86400",
+        ),
         ("system__time=1", "system__time: names that begin with system__ belong to ElevenLabs"),
     ],
 )
@@ -58,6 +116,8 @@ OWN = [
     "agent_id=agent_evil",
     "wait=20",
     "record=no",
+    "agent.language=de",
+    "call_timeout_seconds=9",
     "caller_id=1",
     "called_number=2",
     "call_sid=3",
@@ -69,6 +129,7 @@ def test_what_comes_after_a_variable_cannot_set_our_own_names(argument: str) -> 
     name, _, value = argument.partition("=")
     arguments = parse_arguments(["customer_name=DOE", argument, "tier=2"])
     assert arguments.variables == {"customer_name": "DOE", "tier": "2"}
+    assert arguments.overrides == {} and arguments.limits == CallLimits()
     assert (arguments.agent_id, arguments.wait_seconds, arguments.recorded) == (None, None, None)
     (problem,) = arguments.problems
     assert problem.startswith(f"{name} comes after customer_name")

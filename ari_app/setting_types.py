@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Final, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo
 
 from ari_app.line.asterisk.dialplan import check_endpoint
 from ari_app.line.numbers import check_number, number_pattern
@@ -180,6 +180,21 @@ def _one_line(value: SecretStr | None) -> SecretStr | None:
     return value
 
 
+def _not_ours(value: str) -> str:
+    if any(name.upper().startswith("AGENT_") for name in listed(value)):
+        raise ValueError("must not have a name that begins with AGENT_: these are ours")
+    return value
+
+
+def _on_an_invite(value: str, others: ValidationInfo) -> str:
+    if value and not others.data.get("outbound_endpoint", "PJSIP/").startswith("PJSIP/"):
+        raise ValueError(
+            "needs OUTBOUND_ENDPOINT=PJSIP/...; the route behind a Local channel can add headers "
+            "by itself, from OUTBOUND_VARIABLES"
+        )
+    return value
+
+
 EMPTY_IS_NONE: Final = BeforeValidator(_empty_is_none)
 """For a setting that may be left out: an empty value is none."""
 
@@ -199,6 +214,8 @@ FallbackUrl = Annotated[str, AfterValidator(_fallback_url)]
 Region = Annotated[str, Field(pattern=r"^[a-z]{2}[0-9]$")]
 Edge = Annotated[str, Field(pattern=r"^[a-z-]{2,32}$")]
 Endpoint = Annotated[str, AfterValidator(check_endpoint)]
+OwnVariables = Annotated[str, AfterValidator(_not_ours)]
+InviteHeaders = Annotated[str, AfterValidator(_on_an_invite)]
 Pattern = Annotated[str | None, AfterValidator(_pattern), EMPTY_IS_NONE]
 DialplanContext = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,79}$")]
 WaysIn = Annotated[str, AfterValidator(_ways_in)]

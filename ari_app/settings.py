@@ -52,6 +52,7 @@ from ari_app.setting_types import (
     HostPort,
     Hosts,
     HttpUrl,
+    InviteHeaders,
     LineFormatName,
     MediaTransport,
     NetworkList,
@@ -59,6 +60,7 @@ from ari_app.setting_types import (
     OptionalPath,
     OptionalSecret,
     OptionalText,
+    OwnVariables,
     Pattern,
     Region,
     SecretForHeader,
@@ -92,6 +94,10 @@ _SHAPES: Final = {
     "transfer_context": "must be the name of a context: letters, digits, hyphens and underscores",
     "agent_price_per_minute": "must be an amount and a currency's three letters: 0.10 EUR",
     "dtmf_terminator": "must be one key, 0 to 9, *, # or A to D, or empty",
+    "outbound_variables": "must be names of variables: a letter, then letters, digits and "
+    "underscores, with commas between them",
+    "outbound_headers": "must be names of headers that begin with X-: letters, digits and hyphens, "
+    "with commas between them",
     "agent_variables": "must be names of variables: letters, digits and underscores, with commas "
     "between them",
     "twilio_account_sid": "must be AC and the 32 letters and digits that follow it in the console",
@@ -210,6 +216,12 @@ class Settings(BaseSettings):
     spend_time_zone: ZoneName = "UTC"
 
     outbound_endpoint: Endpoint = "PJSIP/{number}@trunk"
+    outbound_variables: OwnVariables = Field(
+        default="", pattern=r"^([A-Za-z][A-Za-z0-9_]*([ ,]+|$))*$"
+    )
+    outbound_headers: InviteHeaders = Field(
+        default="", pattern=r"^(X-[A-Za-z0-9-]+([ ,]+|$))*$"
+    )
     number_pattern: Pattern = None
     outbound_calls_per_second: float = Field(default=0, ge=0, le=1000)
     outbound_queue_size: int = Field(default=100, ge=0, le=10_000)
@@ -459,7 +471,7 @@ class Settings(BaseSettings):
             replace_lost_agent=self.agent_on_loss == "reconnect",
             resume_message=self.agent_resume_message,
             silence_timeout_seconds=self.agent_silence_timeout_seconds,
-            settable_variables=frozenset(self.agent_variables.replace(",", " ").split()),
+            settable_variables=frozenset(listed(self.agent_variables)),
             digit_mode=self.dtmf_mode,
             digit_timeout_seconds=self.dtmf_timeout_seconds,
             digit_terminator=self.dtmf_terminator,
@@ -485,6 +497,8 @@ class Settings(BaseSettings):
             take_over_endpoint=self.take_over_endpoint or "",
             transfer_context=self.transfer_context,
             amd_context=self.amd_context,
+            channel_variables=frozenset(listed(self.outbound_variables)),
+            sip_headers=frozenset(listed(self.outbound_headers)),
         )
 
     @property

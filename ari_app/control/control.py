@@ -37,6 +37,9 @@ _REASON: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _DRAINING: Final = "The service is shutting down: no new calls."
 _NO_WAY: Final = "None of the ways in that DIALER_TYPE names can call a number."
 _NO_DIALER: Final = "A call with audio of its own needs custom in DIALER_TYPE."
+_NO_CHANNEL: Final = (
+    "channel_variables and sip_headers are for a number that is called through Asterisk."
+)
 _NO_ROOM: Final = {
     "capacity": "All places for calls are taken.",
     "rate_limited": "More calls a second are asked for than may be placed.",
@@ -128,11 +131,18 @@ class CallControl:
     async def _place(self, wish: Wish, session_id: str) -> CallRecord:
         caller, number = self._caller(wish), self._number(wish)
         placing = Placing(
-            caller, wish.ring_timeout_seconds, wish.amd, wish.audio, wish.reference or ""
+            caller,
+            wish.ring_timeout_seconds,
+            wish.amd,
+            wish.audio,
+            wish.reference or "",
+            wish.channel_variables,
+            wish.sip_headers,
         )
         gateway = next((each for each in self._gateways if each.serves(placing)), None)
         if gateway is None:
-            raise ControlRefused("no_such_way", _NO_WAY if wish.audio is None else _NO_DIALER)
+            why = _NO_WAY if wish.audio is None else _NO_DIALER
+            raise ControlRefused("no_such_way", _NO_CHANNEL if placing.needs_channel else why)
         self._check_open(gateway)
         await self._enter(wish, paced=wish.audio is None)
         with self._calls.admission.reserved():
@@ -164,6 +174,8 @@ class CallControl:
             raise ControlRefused(error.code, str(error)) from None
 
     async def _assign(self, wish: Wish, session_id: str) -> CallRecord:
+        if wish.channel_variables or wish.sip_headers:
+            raise ControlRefused("no_such_way", _NO_CHANNEL)
         caller = self._caller(wish)
         waiting = self._waiting(wish)
         self._check_open(*self._gateways)

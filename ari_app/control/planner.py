@@ -55,6 +55,7 @@ class Wish:
         amd: Let answering machine detection run before the agent joins.
         wait_seconds: How long to wait for room; 0 refuses at once.
         audio: The call is up already, and the dialer brings this sound; None: we call.
+        channel_variables, sip_headers: As in `Placing`.
         limits: The limits of the call; those that it leaves open are up to the line that waits, or
             the settings.
         recorded: Whether the call is recorded from its beginning; None leaves it to the line that
@@ -74,6 +75,8 @@ class Wish:
     amd: bool = False
     wait_seconds: float = 0.0
     audio: OwnAudio | None = None
+    channel_variables: Mapping[str, str] = field(default_factory=dict)
+    sip_headers: Mapping[str, str] = field(default_factory=dict)
     limits: CallLimits = AS_SET
     recorded: bool | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)

@@ -11,7 +11,7 @@ class ControlRefused(AppError):
     Attributes:
         code: `capacity`, `draining`, `rate_limited`, `queue_timeout`, `invalid_number`,
             `invalid_session_id`, `no_agent_id`, `no_such_channel`, `no_such_way`,
-            `session_exists`, `not_connected`, `audio_url`, `quota`, or a code of
+            `session_exists`, `not_connected`, `audio_url`, `bad_variable`, `quota`, or a code of
             `ari_app.agent.precall.PreCallError`.
         retry_after: Seconds after which another attempt may help; None: none will.
     """

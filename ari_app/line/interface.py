@@ -416,6 +416,8 @@ class Placing:
         screened: Find out first whether a machine answers.
         audio: They are called already, and this is their sound; None: we call.
         reference: Under which name whoever asks knows the call; empty: they gave none.
+        channel_variables: What the callee's channel is to have for the dialplan, by name.
+        sip_headers: What the callee's telephone system is to be told in the request to it, by name.
     """
 
     caller_id: str = ""
@@ -423,6 +425,13 @@ class Placing:
     screened: bool = False
     audio: OwnAudio | None = None
     reference: str = ""
+    channel_variables: Mapping[str, str] = field(default_factory=dict)
+    sip_headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def needs_channel(self) -> bool:
+        """Whether something of it needs a channel in Asterisk."""
+        return bool(self.channel_variables or self.sip_headers)
 
 
 class Line(Protocol):

@@ -463,7 +463,7 @@ class MicrophoneGateway:
 
     def serves(self, how: Placing) -> bool:
         """Whether we are the ones who call."""
-        return how.audio is None
+        return how.audio is None and not how.needs_channel
 
     def place(self, session_id: str, number: str, how: Placing) -> MicrophoneLine:
         """Make a line to whoever sits here, whatever the number."""

@@ -26,6 +26,7 @@ class IncomingLeg(Leg):
         super().__init__(host, invite.call_id, host.token(), LegState.INVITED)
         self.caller = invite.sender
         self.called = invite.uri
+        self.headers = invite.headers
         self.dialog: Dialog = Dialog.of_called(invite, self.local_tag, peer)
         self._transaction = transaction
         self._offer = Session.parse(invite.body) if invite.has_sdp else None

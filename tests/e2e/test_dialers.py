@@ -437,7 +437,8 @@ async def test_vicidial_hears_of_a_callee_who_hangs_up_in_a_context_of_ours(
 
 
 def test_the_requests_on_the_page_are_ones_that_the_service_takes() -> None:
-    waiting, placed, end = blocks("json")
+    waiting, placed, told, end = blocks("json")
     assert InitiateCallRequest.model_validate_json(waiting).called_number is None
     assert InitiateCallRequest.model_validate_json(placed).amd is True
+    assert InitiateCallRequest.model_validate_json(told).sip_headers == {"X-Campaign": "spring"}
     assert EndCallRequest.model_validate_json(end).reason == "customer_paid"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +18,7 @@ from ari_app.control.refusals import ControlRefused
 from lab.asterisk import LabAsterisk
 from lab.practice_agent import AgentBook
 from lab.softphone import Answer, Phone, Reject, Ring
+from lab.softphone.incoming import IncomingLeg
 from lab.softphone.policy import Policy
 from lab.softphone.sounds import babble, level_dbfs, silence, tone_dbfs
 from tests.e2e.harness import TRANSFER_HZ, Bench, bench, book
@@ -26,6 +29,7 @@ pytestmark = pytest.mark.e2e
 
 NUMBER = "+493023125001"
 LOUD = -35.0
+PAGE = (Path(__file__).parents[2] / "docs" / "dialers.md").read_text(encoding="utf-8")
 
 
 @contextlib.asynccontextmanager
@@ -256,6 +260,51 @@ async def test_a_callee_behind_the_dialplan_of_a_pbx(
             session = await b.initiate(Wish(called_number=NUMBER))
             await ended(session)
             assert session.record.result == result
+            await b.all_gone(10)
+
+
+async def test_the_trunk_is_told_what_the_request_says(asterisk: LabAsterisk) -> None:
+    async with callee_and_bench(
+        asterisk, Ring(), outbound_headers="X-Campaign", outbound_variables="TRUNK"
+    ) as (callee, b):
+        wish = Wish(
+            called_number=NUMBER,
+            channel_variables={"TRUNK": "b, 2"},
+            sip_headers={"X-Campaign": "spring, Müller/7"},
+        )
+        session = await b.initiate(wish)
+        call = await callee.incoming(5)
+        assert isinstance(call.leg, IncomingLeg)
+        assert call.leg.headers.all("X-Campaign") == ["spring, Müller/7"]
+        channel = f"channels/{session.call_id}/variable?variable=TRUNK"
+        assert await asterisk.ari("GET", channel) == {"value": "b, 2"}
+        await b.bridge.control.end(session.session_id)
+        await b.all_gone()
+
+
+async def test_the_route_behind_a_local_channel_knows_what_the_request_says(
+    asterisk: LabAsterisk,
+) -> None:
+    """The headers of docs/dialers.md; the trunk is the phone."""
+    (page,) = re.findall(r"(\[voice-agent-route-headers\].*?)\n```", PAGE, re.S)
+    async with Phone(on_incoming=Ring()) as callee:
+        route = (
+            "[route]\nexten => _+X.,1,Dial(PJSIP/lab/sip:${TRUNK}@127.0.0.1:"
+            f"{callee.address.port},9,b(voice-agent-route-headers^s^1))\n"
+        )
+        await asterisk.add_dialplan("told", f"{page}\n{route}")
+        async with bench(
+            asterisk,
+            outbound_endpoint="Local/{number}@route",
+            outbound_variables="TRUNK, CAMPAIGN",
+        ) as b:
+            told = {"TRUNK": "carrier-b", "CAMPAIGN": "spring"}
+            session = await b.initiate(Wish(called_number=NUMBER, channel_variables=told))
+            call = await callee.incoming(5)
+            assert isinstance(call.leg, IncomingLeg)
+            assert "sip:carrier-b@" in call.leg.called
+            assert call.leg.headers.all("X-Campaign") == ["spring"]
+            await b.bridge.control.end(session.session_id)
             await b.all_gone(10)
 
 

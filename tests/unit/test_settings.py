@@ -106,6 +106,9 @@ def test_the_environment_wins_over_the_file(
         ("transfer_context", "a b", "TRANSFER_CONTEXT: must be the name of a context"),
         ("dtmf_terminator", "##", "DTMF_TERMINATOR: must be one key"),
         ("agent_variables", "a-b", "AGENT_VARIABLES: must be names of variables"),
+        ("outbound_variables", "_A", "OUTBOUND_VARIABLES: must be names of variables"),
+        ("outbound_variables", "A,Agent_Status", "OUTBOUND_VARIABLES: must not have a name that"),
+        ("outbound_headers", "Diversion", "OUTBOUND_HEADERS: must be names of headers that begin"),
         ("precall_header", "a b", "PRECALL_HEADER: must be the name of an HTTP header"),
         ("precall_header", "Content-Length", "PRECALL_HEADER: must be a header of your own"),
         ("ari_app", "a b", "ARI_APP: must be 1 to 64 letters, digits"),
@@ -337,6 +340,15 @@ def test_what_is_set_holds_for_every_call() -> None:
         max_digits=7,
         digits_are_sensitive=True,
     )
+
+
+def test_headers_need_a_trunk_that_is_called_directly() -> None:
+    said = {"outbound_headers": "X-Campaign, X-List", "outbound_variables": "TRUNK"}
+    options = load_settings(None, **said).asterisk_options("127.0.0.1:9092")
+    assert options.sip_headers == {"X-Campaign", "X-List"}
+    assert options.channel_variables == {"TRUNK"}
+    with pytest.raises(ConfigError, match="OUTBOUND_HEADERS: needs OUTBOUND_ENDPOINT=PJSIP/"):
+        load_settings(None, **said, outbound_endpoint="Local/{number}@from-internal")
 
 
 @pytest.mark.parametrize(

@@ -171,6 +171,7 @@ OPERATIONS: Final = (
             "no_such_channel",
             "no_such_way",
             "audio_url",
+            "bad_variable",
             "session_exists",
             "rate_limited",
             "capacity",

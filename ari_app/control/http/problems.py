@@ -53,6 +53,7 @@ CODES: Final[Mapping[str, tuple[HTTPStatus, str]]] = {
     "invalid_request": (_UNUSABLE, "Fields are missing, unknown or have values out of range."),
     "invalid_number": (_UNUSABLE, "The number cannot be called."),
     "audio_url": (_UNUSABLE, "The sound of the call may not be fetched from there."),
+    "bad_variable": (_UNUSABLE, "The callee's channel may not be given this."),
     "bad_target": (_UNUSABLE, "The call cannot be transferred to this."),
     "bad_digits": (_UNUSABLE, "Keys are 0 to 9, A to D, * and #."),
     "no_agent_id": (_CONFLICT, "No agent is named, and the settings have none."),

@@ -152,6 +152,7 @@ def _name(location: tuple[int | str, ...]) -> str:
 MOST_WAIT_SECONDS: Final = 300
 """So long a wish may wait for room; whoever passes it on has to wait longer."""
 _MAX_VARIABLES = 100
+_MAX_FOR_CHANNEL = 30
 
 _SHAPES: Final[dict[str, str]] = {}
 
@@ -208,6 +209,22 @@ Variables = Annotated[
             "propertyNames": {"not": {"pattern": "^system__"}},
         },
     ),
+]
+
+
+_ChannelVariables = Annotated[
+    dict[
+        Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")],
+        Annotated[str, StringConstraints(max_length=1000)],
+    ],
+    Field(max_length=_MAX_FOR_CHANNEL, json_schema_extra={"additionalProperties": False}),
+]
+_SipHeaders = Annotated[
+    dict[
+        Annotated[str, StringConstraints(pattern=r"^X-[A-Za-z0-9-]{1,62}$")],
+        Annotated[str, StringConstraints(max_length=1000)],
+    ],
+    Field(max_length=_MAX_FOR_CHANNEL, json_schema_extra={"additionalProperties": False}),
 ]
 
 
@@ -374,6 +391,15 @@ class InitiateCallRequest(_Request):
         description="The call ends when nobody has spoken for so long; 0: never. As "
         "NO_SPEECH_TIMEOUT_SECONDS says when left out.",
     )
+    channel_variables: _ChannelVariables | None = Field(
+        default=None,
+        description="Variables of the callee's channel in Asterisk, for the route that it takes; "
+        "only those that OUTBOUND_VARIABLES names.",
+    )
+    sip_headers: _SipHeaders | None = Field(
+        default=None,
+        description="Headers of the INVITE to the callee; only those that OUTBOUND_HEADERS names.",
+    )
     wait_seconds: float = Field(
         default=0,
         ge=0,
@@ -436,6 +462,8 @@ class InitiateCallRequest(_Request):
             ring_timeout_seconds=self.ring_timeout_seconds,
             amd=self.amd,
             wait_seconds=self.wait_seconds,
+            channel_variables=self.channel_variables or {},
+            sip_headers=self.sip_headers or {},
             limits=CallLimits(self.call_timeout_seconds, self.no_speech_timeout_seconds),
             audio=None if self.audio is None else self.audio.own(self.audio_url),
             recorded=self.record,

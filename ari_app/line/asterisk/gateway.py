@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import structlog
 
+from ari_app.errors import LineError
 from ari_app.line.asterisk.ari.client import Client
 from ari_app.line.asterisk.ari.errors import AriError
 from ari_app.line.asterisk.ari.events import (
@@ -42,6 +43,7 @@ from ari_app.line.asterisk.names import (
 )
 from ari_app.line.asterisk.websocket_media import WebSocketMedia
 from ari_app.line.interface import Arrival, LineSound, Outcome, Placing, Screened, Status
+from ari_app.line.numbers import text_value
 from ari_app.line.results import Route
 from audiosocket.frames import SlinFormat
 from audiosocket.server import AudioSocketServer
@@ -128,6 +130,9 @@ class AsteriskGateway:
 
     def place(self, session_id: str, number: str, how: Placing) -> AsteriskLine:
         """Make a line to a callee; see `Gateway`."""
+        options = self._options
+        _check(how.channel_variables, options.channel_variables, "OUTBOUND_VARIABLES")
+        _check(how.sip_headers, options.sip_headers, "OUTBOUND_HEADERS")
         return AsteriskLine(
             self.asterisk,
             placed_channel_id(self._app, session_id),
@@ -418,6 +423,17 @@ class AsteriskGateway:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("gateway_task_failed", exc_info=error)
+
+
+def _check(given: Mapping[str, str], allowed: frozenset[str], setting: str) -> None:
+    """Raise a LineError where something must not be given to a callee's channel."""
+    for name, value in given.items():
+        if name not in allowed:
+            raise LineError(f"{name} is not named in {setting}.", code="bad_variable")
+        try:
+            text_value(value)
+        except ValueError as error:
+            raise LineError(f"{name}: {error}.", code="bad_variable") from None
 
 
 def _screened(event: StasisStart) -> Screened | None:

@@ -123,6 +123,7 @@ class AsteriskOptions:
         transfer_context: Where a call that we placed goes on (extension `s`) when it is
             transferred blindly.
         amd_context: Where a call is screened for machines (extension `s`).
+        channel_variables, sip_headers: The names that a request may use for a callee's channel.
     """
 
     app: str
@@ -134,6 +135,8 @@ class AsteriskOptions:
     take_over_endpoint: str = ""
     transfer_context: str = "agent-transfer"
     amd_context: str = "agent-amd"
+    channel_variables: frozenset[str] = frozenset()
+    sip_headers: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -829,13 +832,19 @@ class AsteriskLine:
     async def _dial(self) -> None:
         placing = self._placing
         assert placing is not None, "only a line of ours is dialled"
+        variables = {
+            # The route behind a Local channel, and whatever it dials, inherit them.
+            **{f"__{name}": value for name, value in placing.channel_variables.items()},
+            **{f"PJSIP_HEADER(add,{name})": value for name, value in placing.sip_headers.items()},
+            **told_to_callee(self.session_id),
+        }
         try:
             await self._ari.channels.originate(
                 self.id,
                 dial_string(self._asterisk.options.outbound_endpoint, self.called),
                 caller_id=as_caller_id(placing.caller_id),
                 ring_seconds=math.ceil(placing.ring_seconds) + SPARE_RING_SECONDS,
-                variables=told_to_callee(self.session_id),
+                variables=variables,
             )
         except AriServerError as error:
             # "Allocation failed": the endpoint is not known, or nobody is registered there.

@@ -84,7 +84,7 @@ class DialerGateway:
 
     def serves(self, how: Placing) -> bool:
         """Whether there is a dialer that has the call."""
-        return how.audio is not None
+        return how.audio is not None and not how.needs_channel
 
     def place(self, session_id: str, number: str, how: Placing) -> DialerLine:
         """Make a line for whom the dialer has called.

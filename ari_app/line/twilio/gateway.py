@@ -157,7 +157,7 @@ class TwilioGateway:
 
     def serves(self, how: Placing) -> bool:
         """Whether we are the ones who call."""
-        return how.audio is None
+        return how.audio is None and not how.needs_channel
 
     def place(self, session_id: str, number: str, how: Placing) -> TwilioLine:
         """Make a line to somebody."""

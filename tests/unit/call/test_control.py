@@ -51,6 +51,8 @@ async def waits(home: House, *, answered: bool = False) -> FakeLine:
         ({"called_number": "+493023125@evil"}, "invalid_number"),
         ({"called_number": NUMBER, "caller_number": "a<b>"}, "invalid_number"),
         ({"called_number": NUMBER, "session_id": "../x"}, "invalid_session_id"),
+        ({"reference": "1700000000.1", "sip_headers": {"X-A": "b"}}, "no_such_way"),
+        ({"called_number": NUMBER, "channel_variables": {"TRUNK": "b"}}, "no_such_way"),
         ({"reference": "1700000000.1"}, "no_such_channel"),
         ({}, "no_such_channel"),
     ],

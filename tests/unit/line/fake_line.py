@@ -181,7 +181,7 @@ class FakeGateway:
         await asyncio.get_running_loop().create_future()
 
     def serves(self, how: Placing) -> bool:
-        return how.audio is None
+        return how.audio is None and not how.needs_channel
 
     def place(self, session_id: str, number: str, how: Placing) -> FakeLine:
         line = FakeLine(f"out-{session_id}", placed=True, slow=self.slow)

@@ -586,6 +586,15 @@ async def test_nothing_is_told_before_the_call_that_asked_has_returned(side: Far
     await talk.closes()
 
 
+def test_only_asterisk_has_a_channel_for_variables_and_headers(side: FarSide) -> None:
+    assert side.gateway.serves(side.how)
+    for how in (
+        replace(side.how, channel_variables={"TRUNK": "b"}),
+        replace(side.how, sip_headers={"X-Campaign": "b"}),
+    ):
+        assert side.gateway.serves(how) is (side.gateway.name == "asterisk")
+
+
 async def test_whom_we_call_answers(side: FarSide) -> None:
     placed = side.gateway.place("session-1", "+15550100002", side.how)
     assert (placed.placed, placed.answered) == (True, False)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
+
+import pytest
 
 from ari_app.call.states import State
+from ari_app.errors import LineError
 from ari_app.line.asterisk.ari.resources import ORIGINATE_WITH_ID
 from ari_app.line.asterisk.channels import told_to_callee
 from ari_app.line.interface import Ended, LineEvent, Placing, Result
@@ -18,8 +22,8 @@ ENDPOINTS = {
 }
 
 
-def use(stage: Stage, **endpoints: str) -> None:
-    stage.options = replace(stage.options, **endpoints)
+def use(stage: Stage, **options: Any) -> None:
+    stage.options = replace(stage.options, **options)
     stage.calls = stage.another()
 
 
@@ -38,6 +42,45 @@ async def test_a_number_becomes_a_dial_string() -> None:
         assert request.parameters["variables"] == told_to_callee("lead-4711")
         assert request.ids == (line.id,)
         stage.asterisk.hang_up(line.id)
+
+
+async def test_the_route_and_the_trunk_are_told_what_the_request_says() -> None:
+    async with Stage() as stage:
+        use(stage, **ENDPOINTS)
+        placing = Placing(channel_variables={"TRUNK": "b"}, sip_headers={"X-Campaign": "spring, 2"})
+        trunk = frozenset({"TRUNK"})
+        for named, refused in (
+            (frozenset[str](), "TRUNK is not named in OUTBOUND_VARIABLES."),
+            (trunk, "X-Campaign is not named in OUTBOUND_HEADERS."),
+        ):
+            use(stage, channel_variables=named)
+            with pytest.raises(LineError, match=refused) as caught:
+                stage.gateway.place("s", "+493023125001", placing)
+            assert caught.value.code == "bad_variable"
+        use(stage, sip_headers=frozenset({"X-Campaign"}))
+        line = stage.gateway.place("s", "+493023125001", placing)
+        line.name("lead-4711")
+        line.listen(lambda event: None)
+        line.dial()
+        await asyncio.sleep(0.1)
+        (request,) = stage.asterisk.requests(ORIGINATE_WITH_ID)
+        assert request.parameters["variables"] == {
+            "__AGENT_SESSION_ID": "lead-4711",
+            "__TRUNK": "b",
+            "PJSIP_HEADER(add,X-Campaign)": "spring, 2",
+        }
+        stage.asterisk.hang_up(line.id)
+
+
+@pytest.mark.parametrize("value", ["${EXTEN}", 'a" b', "x;y", "a\r\nX-B: 1", "x" * 1001])
+@pytest.mark.parametrize("field", ["channel_variables", "sip_headers"])
+async def test_what_could_be_taken_for_more_than_text_is_refused(field: str, value: str) -> None:
+    async with Stage() as stage:
+        use(stage, **{field: frozenset({"X-A"})})
+        how = Placing(**{field: {"X-A": value}})  # type: ignore[arg-type]
+        with pytest.raises(LineError, match="X-A: the value must be") as caught:
+            stage.gateway.place("s", "+493023125001", how)
+        assert value not in str(caught.value)
 
 
 async def test_the_target_of_a_transfer_has_one_of_its_own() -> None:

@@ -504,7 +504,10 @@ class Call:
         self.record.metadata.update(known)
         self.plan = replace(self.plan, briefing=self.plan.briefing.with_variables(known))
         self.context.mark()
-        self.context.post(CalleeScreened(self.services.policy.amd.decide(found)))
+        rules = self.services.policy.amd
+        if self.plan.on_machine is not None:
+            rules = replace(rules, machine=self.plan.on_machine)
+        self.context.post(CalleeScreened(rules.decide(found)))
 
     # --- what is asked of it
 

@@ -9,7 +9,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from ari_app.agent.interface import Agents, Briefing
-from ari_app.call.amd import AmdRules
+from ari_app.call.amd import AmdRules, OnMachine
 from ari_app.call.keypad import DigitCollector, DigitMode
 from ari_app.line.interface import LineFormat
 from ari_app.line.numbers import check_number, check_target
@@ -153,6 +153,8 @@ class CallPlan:
         ring_seconds: How long it may ring at somebody whom we call.
         uplink_chunk_ms: How much sound the agent is given at once.
         recorded: It is recorded from its beginning, where that is possible.
+        on_machine: What is done when a machine answers, in place of what the policy says; None: as
+            that says.
         no_speech_timeout_seconds: In place of the policy's; None: as that says.
     """
 
@@ -163,4 +165,5 @@ class CallPlan:
     uplink_chunk_ms: int
     ring_seconds: float = 0.0
     recorded: bool = False
+    on_machine: OnMachine | None = None
     no_speech_timeout_seconds: float | None = None

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from ari_app.agent.interface import Agents, Briefing, Variable
 from ari_app.agent.precall import PreCall, PreCallAnswer, PreCallRequest
+from ari_app.call.amd import OnMachine
 from ari_app.call.plan import CallPlan
 from ari_app.errors import AppError
 from ari_app.line.interface import AS_SET, Arrival, CallLimits, Line, LineFormat, OwnAudio
@@ -53,6 +54,7 @@ class Wish:
         overrides: `conversation_config_override` for the agent; None for none.
         ring_timeout_seconds: How long it may ring.
         amd: Let answering machine detection run before the agent joins.
+        on_machine: What is done when a machine answers; None leaves it to the settings.
         wait_seconds: How long to wait for room; 0 refuses at once.
         audio: The call is up already, and the dialer brings this sound; None: we call.
         channel_variables, sip_headers: As in `Placing`.
@@ -73,6 +75,7 @@ class Wish:
     overrides: Mapping[str, Any] | None = None
     ring_timeout_seconds: float = 30.0
     amd: bool = False
+    on_machine: OnMachine | None = None
     wait_seconds: float = 0.0
     audio: OwnAudio | None = None
     channel_variables: Mapping[str, str] = field(default_factory=dict)
@@ -206,14 +209,12 @@ class Planner:
         if overrides:
             options = {**options, _OVERRIDE: overrides}
         line_format = await line.prepare(self._agents.formats_of(agent_id))
-        ring_seconds = 0.0 if wish is None else wish.ring_timeout_seconds
-        return self._with(
-            Briefing(agent_id, told, options),
-            line_format,
-            ring_seconds,
-            limits=limits,
-            recorded=recorded,
+        plan = self._with(
+            Briefing(agent_id, told, options), line_format, limits=limits, recorded=recorded
         )
+        if wish is None:
+            return plan
+        return replace(plan, ring_seconds=wish.ring_timeout_seconds, on_machine=wish.on_machine)
 
     async def _ask(self, precall: PreCall, record: CallRecord, agent_id: str) -> PreCallAnswer:
         loop = asyncio.get_running_loop()
@@ -245,7 +246,6 @@ class Planner:
         self,
         briefing: Briefing,
         line_format: LineFormat,
-        ring_seconds: float = 0.0,
         *,
         limits: CallLimits = AS_SET,
         recorded: bool | None = None,
@@ -258,7 +258,6 @@ class Planner:
             call_timeout_seconds=min(own or math.inf, options.call_timeout_seconds),
             no_speech_timeout_seconds=limits.no_speech_timeout_seconds,
             connect_timeout_seconds=options.connect_timeout_seconds,
-            ring_seconds=ring_seconds,
             uplink_chunk_ms=options.chunk_ms(self._active_calls()),
             recorded=options.recorded if recorded is None else recorded,
         )

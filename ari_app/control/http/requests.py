@@ -26,6 +26,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from ari_app.agent.interface import Variable
+from ari_app.call.amd import OnMachine
 from ari_app.control.http.audit import note_asked
 from ari_app.control.http.problems import FieldError, Problem
 from ari_app.control.planner import Wish
@@ -331,6 +332,7 @@ class InitiateCallRequest(_Request):
             "allOf": [
                 {"anyOf": [_lacks("audio"), _WRITTEN, *_NAMED]},
                 {"anyOf": [_lacks("audio_url"), _WRITTEN]},
+                {"anyOf": [_lacks("amd_on_machine"), _has("amd", {"const": True})]},
             ],
             "examples": [
                 {
@@ -376,6 +378,11 @@ class InitiateCallRequest(_Request):
     )
     amd: bool = Field(
         default=False, description="Let answering machine detection run before the agent joins."
+    )
+    amd_on_machine: Literal["talk", "leave_message", "hang_up"] | None = Field(
+        default=None,
+        description="With amd: what is done when a machine answers; as AMD_ON_MACHINE says when "
+        "left out.",
     )
     call_timeout_seconds: float | None = Field(
         default=None,
@@ -437,6 +444,8 @@ class InitiateCallRequest(_Request):
             raise ValueError("audio_url needs audio.format beside it")
         if self.audio is not None and self.audio.format is None and self._channel is None:
             raise ValueError("audio without a format needs call_id, by which the dialer is asked")
+        if self.amd_on_machine is not None and not self.amd:
+            raise ValueError("amd_on_machine needs amd beside it")
         return self
 
     @property
@@ -461,6 +470,7 @@ class InitiateCallRequest(_Request):
             overrides=self.conversation_config_override,
             ring_timeout_seconds=self.ring_timeout_seconds,
             amd=self.amd,
+            on_machine=None if self.amd_on_machine is None else OnMachine(self.amd_on_machine),
             wait_seconds=self.wait_seconds,
             channel_variables=self.channel_variables or {},
             sip_headers=self.sip_headers or {},

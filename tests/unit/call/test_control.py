@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from ari_app.agent.elevenlabs.closing import CloseKind
+from ari_app.call.amd import OnMachine
 from ari_app.call.states import State
 from ari_app.control.planner import Wish
 from ari_app.control.refusals import ControlRefused, NotPossible, SessionNotFound
-from ari_app.line.interface import Arrival, Ended, Outcome, Status
+from ari_app.line.interface import Arrival, Ended, Outcome, Screened, Status
 from tests.unit.call.test_any_line import House, flows, house
 from tests.unit.line.fake_line import FakeGateway, FakeLine
 
@@ -70,6 +71,24 @@ async def test_a_name_is_given_once() -> None:
         await home.control.initiate(Wish(called_number=NUMBER, session_id="mine-1"))
         again = await refused(home, called_number=NUMBER, session_id="mine-1")
         assert again.code == "session_exists"
+
+
+@pytest.mark.parametrize(
+    ("on_machine", "state"), [(None, State.TALKING), (OnMachine.HANG_UP, State.ENDED)]
+)
+async def test_what_is_done_with_a_machine_is_the_wishs_affair(
+    on_machine: OnMachine | None, state: State
+) -> None:
+    gateway = FakeGateway()
+    gateway.slow = frozenset({"screen"})
+    async with house(gateway) as home:
+        await home.control.initiate(
+            Wish(called_number=NUMBER, amd=True, on_machine=on_machine, session_id="s")
+        )
+        (line,) = gateway.lines
+        await home.until(State.SCREENING)
+        line.tells(Screened("MACHINE", "LONGGREETING-2000-2000"))
+        await home.until(state)
 
 
 async def test_no_call_without_a_way_out_or_while_the_service_stops() -> None:

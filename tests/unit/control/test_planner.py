@@ -12,6 +12,7 @@ import pytest
 from ari_app.agent.interface import Agents, Variable
 from ari_app.agent.precall import PreCall
 from ari_app.audio.formats import DEFAULT_AGENT_FORMATS, AgentFormats
+from ari_app.call.amd import OnMachine
 from ari_app.call.plan import CallPlan
 from ari_app.control.planner import Planner, PlannerOptions, Wish
 from ari_app.line.interface import Arrival, CallLimits, Line, LineFormat
@@ -144,8 +145,10 @@ async def test_the_line_knows_the_agents_formats() -> None:
 
 async def test_a_wish_says_how_long_it_rings_and_what_is_overridden() -> None:
     overrides = {"agent": {"language": "de"}}
-    plan = await wished(planner(), overrides=overrides, ring_timeout_seconds=12)
-    assert plan.ring_seconds == 12
+    plan = await wished(
+        planner(), overrides=overrides, ring_timeout_seconds=12, on_machine=OnMachine.HANG_UP
+    )
+    assert (plan.ring_seconds, plan.on_machine) == (12, OnMachine.HANG_UP)
     assert plan.briefing.options == {"conversation_config_override": overrides}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ari_app.call.amd import OnMachine
 from ari_app.control.http.models import InitiateCallResponse
 from ari_app.control.http.problems import CODES
 from ari_app.control.http.requests import InitiateCallRequest
@@ -37,6 +38,7 @@ async def test_a_number_is_called(http: Http, service: FakeService) -> None:
             "call_timeout_seconds": 90,
             "no_speech_timeout_seconds": 0,
             "amd": True,
+            "amd_on_machine": "leave_message",
             "wait_seconds": 2.5,
             "metadata": {"campaign": "spring"},
         },
@@ -66,6 +68,7 @@ async def test_a_number_is_called(http: Http, service: FakeService) -> None:
             sip_headers={"X-Campaign": "spring"},
             limits=CallLimits(90, 0),
             amd=True,
+            on_machine=OnMachine.LEAVE_MESSAGE,
             wait_seconds=2.5,
             metadata={"campaign": "spring"},
         )
@@ -165,6 +168,8 @@ async def test_overrides_go_on_as_they_are(http: Http, service: FakeService) -> 
         ({"caller_number": "1" * 81}, "caller_number"),
         ({"called_number": "1" * 81}, "called_number"),
         ({"amd": "true"}, "amd"),
+        ({"amd": True, "amd_on_machine": "scream"}, "amd_on_machine"),
+        ({"amd_on_machine": "hang_up"}, ""),
         ({"ring_timeout_seconds": "30"}, "ring_timeout_seconds"),
         ({"ring_timeout_seconds": 0.5}, "ring_timeout_seconds"),
         ({"wait_seconds": -1}, "wait_seconds"),

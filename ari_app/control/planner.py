@@ -52,6 +52,7 @@ class Wish:
         called_number: Whom to call; None takes the waiting line.
         variables: Dynamic variables for the agent.
         overrides: `conversation_config_override` for the agent; None for none.
+        user_id: Who the other side is at the agent's service; None: it is not told.
         ring_timeout_seconds: How long it may ring.
         amd: Let answering machine detection run before the agent joins.
         on_machine: What is done when a machine answers; None leaves it to the settings.
@@ -73,6 +74,7 @@ class Wish:
     called_number: str | None = None
     variables: Mapping[str, Variable] = field(default_factory=dict)
     overrides: Mapping[str, Any] | None = None
+    user_id: str | None = None
     ring_timeout_seconds: float = 30.0
     amd: bool = False
     on_machine: OnMachine | None = None
@@ -197,6 +199,8 @@ class Planner:
             **variables,
         }
         options: Mapping[str, Any] = {}
+        if wish is not None and wish.user_id is not None:
+            options = {"user_id": wish.user_id}
         if self._precall is not None:
             if wish is None and not line.answered:
                 line.ring()
@@ -204,7 +208,7 @@ class Planner:
             agent_id = answer.agent_id or agent_id
             if answer.failure is None:
                 told.update(answer.variables)
-                options = answer.options
+                options = {**options, **answer.options}
         overrides = _merged(overrides, options.get(_OVERRIDE) or {})
         if overrides:
             options = {**options, _OVERRIDE: overrides}

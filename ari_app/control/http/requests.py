@@ -373,6 +373,11 @@ class InitiateCallRequest(_Request):
     conversation_config_override: dict[str, Any] | None = Field(
         default=None, description="Passed on to ElevenLabs as it is."
     )
+    user_id: Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,256}$")] | None = Field(
+        default=None,
+        description="Who the other side is, such as a customer's number in the CRM: passed on to "
+        "ElevenLabs with the conversation.",
+    )
     ring_timeout_seconds: float = Field(
         default=30, ge=1, le=300, description="How long it may ring."
     )
@@ -468,6 +473,7 @@ class InitiateCallRequest(_Request):
             called_number=self.called_number,
             variables=variables,
             overrides=self.conversation_config_override,
+            user_id=self.user_id,
             ring_timeout_seconds=self.ring_timeout_seconds,
             amd=self.amd,
             on_machine=None if self.amd_on_machine is None else OnMachine(self.amd_on_machine),

@@ -146,10 +146,17 @@ async def test_the_line_knows_the_agents_formats() -> None:
 async def test_a_wish_says_how_long_it_rings_and_what_is_overridden() -> None:
     overrides = {"agent": {"language": "de"}}
     plan = await wished(
-        planner(), overrides=overrides, ring_timeout_seconds=12, on_machine=OnMachine.HANG_UP
+        planner(),
+        overrides=overrides,
+        ring_timeout_seconds=12,
+        on_machine=OnMachine.HANG_UP,
+        user_id="crm-7",
     )
     assert (plan.ring_seconds, plan.on_machine) == (12, OnMachine.HANG_UP)
-    assert plan.briefing.options == {"conversation_config_override": overrides}
+    assert plan.briefing.options == {
+        "conversation_config_override": overrides,
+        "user_id": "crm-7",
+    }
 
 
 @pytest.mark.parametrize(
@@ -177,6 +184,7 @@ async def test_the_service_that_is_asked_first_wins(
             planner(precall=precall),
             variables={"customer_name": "?", "batch": 7},
             overrides={"agent": {"language": "de", "first_message": "Hallo"}},
+            user_id="crm-7",
         )
     assert plan.briefing.agent_id == "agent_9"
     assert plan.briefing.variables == {**OWN, **variables, "batch": 7}

@@ -25,6 +25,7 @@ from ari_app.call.checkpoint import (
 )
 from ari_app.call.context import CallContext
 from ari_app.call.conversation import HELD_BY_PHONE, AgentSide
+from ari_app.call.course import CALL_ENDED
 from ari_app.call.hearing import GreetingEar, ResponseTime
 from ari_app.call.keypad import Keypad, for_record
 from ari_app.call.plan import Announcement, CallPlan, Services
@@ -74,9 +75,9 @@ from ari_app.call.signals import (
 )
 from ari_app.call.sound import CallSound
 from ari_app.call.speech import QUIET_SECONDS
-from ari_app.call.states import OVER, State
+from ari_app.call.states import OVER, TRANSFERABLE, State
 from ari_app.call.supervision import Supervision
-from ari_app.call.tools import ToolRunner
+from ari_app.call.tools import NOT_POSSIBLE, ToolRunner
 from ari_app.line.interface import (
     WORKER_LOST,
     Answered,
@@ -527,8 +528,8 @@ class Call:
         Returns:
             None, or why it does not hear the agent: a slug.
         """
-        if self.state is not State.TALKING or self.context.calls_in:
-            return "not_possible_now"
+        if self.state not in TRANSFERABLE or self.context.calls_in:
+            return NOT_POSSIBLE
         self._asked = self._loop.create_future()
         self.context.post(ConsultRequested(target))
         return await self._asked
@@ -754,7 +755,7 @@ class Call:
         self.refresh()
         record = self.record
         self._leg_ended(self._leg)
-        self._leg_ended(self._target, Result.FAILED.value)
+        self._leg_ended(self._target, CALL_ENDED)
         leg = self._leg
         leg.result, leg.cause, leg.sip_code = record.result, record.hangup_cause, record.sip_code
         self.supervision.ended()

@@ -83,7 +83,7 @@ from ari_app.call.signals import (
     TimerFired,
     WatchSpeech,
 )
-from ari_app.call.states import OVER, State, Step
+from ari_app.call.states import OVER, TRANSFERABLE, State, Step
 from ari_app.line.interface import (
     Answered,
     Connected,
@@ -125,7 +125,7 @@ def consult(
 ) -> Iterator[Effect]:
     """Handle what happens in an attended transfer."""
     match event, course.state:
-        case ConsultRequested(target), State.TALKING if not course.calls_in:
+        case ConsultRequested(target), state if state in TRANSFERABLE and not course.calls_in:
             course.step(Step.CONSULT)
             course.music = True
             yield PlayMusic()

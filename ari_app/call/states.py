@@ -93,6 +93,7 @@ TRANSITIONS: Final[Mapping[tuple[State, Step], State]] = MappingProxyType(
         (State.TALKING, Step.HOLD): State.HOLDING,
         (State.HOLDING, Step.UNHOLD): State.TALKING,
         (State.TALKING, Step.CONSULT): State.CONSULTING,
+        (State.HOLDING, Step.CONSULT): State.CONSULTING,
         (State.CONSULTING, Step.TARGET_CONNECTED): State.BRIEFING,
         (State.CONSULTING, Step.TARGET_LOST): State.TALKING,
         (State.BRIEFING, Step.TARGET_LOST): State.TALKING,
@@ -120,6 +121,9 @@ TRANSITIONS: Final[Mapping[tuple[State, Step], State]] = MappingProxyType(
 
 IDLE: Final = frozenset({State.NEW, State.HANDED_OVER, State.RELEASING, State.ENDED})
 """The call holds no agent, and is not about to."""
+
+TRANSFERABLE: Final = frozenset(state for state, step in TRANSITIONS if step is Step.CONSULT)
+"""A caller can be passed on from here, where no supervisor's phone rings."""
 
 OVER: Final = frozenset({State.RELEASING, State.ENDED})
 """Whatever happens now changes nothing."""

@@ -82,7 +82,9 @@ _NOT_NOW: Final = MappingProxyType(
         State.TAKEN_OVER: "a colleague speaks with the caller at present",
     }
 )
-_NOT_HOLDING: Final = "the caller does not hear you at present"
+_ENDS: Final = "the call ends already"
+_NOT_HEARD: Final = "the caller does not hear you at present"
+_RINGS_IN: Final = "a colleague is being called who takes the call over"
 _ONLY_BLIND: Final = "on this line only the mode `blind` is possible"
 _UNREACHABLE: Final = "the telephone system cannot be reached just now"
 
@@ -102,13 +104,17 @@ def not_now(action: Action, state: State, *, ends: bool, reachable: bool) -> str
         case ToolAnswer(ends_with=Outcome() as outcome):
             if outcome.status is Status.TRANSFER and not reachable:
                 return _UNREACHABLE
-            return "the call ends already" if ends else _NOT_NOW.get(state)
-        case Consult() | PressKeys() if state is State.TAKEN_OVER:
+            return _ENDS if ends else _NOT_NOW.get(state)
+        case Consult() if ends:
+            return _ENDS
+        case Consult() if state in _NOT_NOW:
+            return _NOT_NOW[state]
+        case PressKeys() if state is State.TAKEN_OVER:
             return _NOT_NOW[state]
         case Consult() | HoldCaller() if not reachable:
             return _UNREACHABLE
         case HoldCaller() if state is not State.TALKING:
-            return _NOT_HOLDING
+            return _NOT_HEARD
         case _:
             return None
 
@@ -189,6 +195,8 @@ log = structlog.get_logger(__name__)
 
 MAX_RUNNING: Final = 8
 """More at once no conversation needs; an agent that has lost its way fills memory with them."""
+NOT_POSSIBLE: Final = "not_possible_now"
+"""Why a target is not called where nobody can be, or not yet."""
 TOO_MANY: Final = ToolAnswer(
     f"{MAX_RUNNING} tools are running; wait for their results.", is_error=True
 )
@@ -300,6 +308,9 @@ class ToolRunner:
         if refusal is not None:
             return refusal
         lost = await self._consult_target(target)
+        if lost == NOT_POSSIBLE:
+            why = _RINGS_IN if self._context.calls_in else _NOT_HEARD
+            return ToolAnswer(f"{BUILT_IN['transfer_call'].not_done}: {why}.", is_error=True)
         if lost is None:
             return ToolAnswer(
                 "The target has answered and hears you now; the caller hears music. Say in a "

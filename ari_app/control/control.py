@@ -21,7 +21,7 @@ from ari_app.call.calls import Calls, Waiting
 from ari_app.call.listening import Ear
 from ari_app.call.plan import CallPlan, CallPolicy
 from ari_app.call.signals import AgentEnding, ConsultRequested, HoldRequested
-from ari_app.call.states import OVER, State
+from ari_app.call.states import OVER, TRANSFERABLE, State
 from ari_app.control.planner import Planner, Wish
 from ari_app.control.refusals import ControlRefused, NotPossible, SessionNotFound
 from ari_app.errors import AppError, LineError
@@ -303,7 +303,7 @@ class CallControl:
         self, session_id: str, to: str, mode: Literal["blind", "attended"] = "blind"
     ) -> None:
         """Pass the caller on, after what the agent is saying."""
-        call = self._alone_talking(
+        call = self._transferable(
             session_id, Ability.CONSULT if mode == "attended" else Ability.TRANSFER
         )
         self._check_reachable(call)
@@ -320,7 +320,7 @@ class CallControl:
         except ValueError as error:
             raise NotPossible("bad_target", str(error)) from None
         await call.side.speech.silent()
-        call = self._alone_talking(session_id)
+        call = self._transferable(session_id)
         self._check_reachable(call)
         call.context.post(ConsultRequested(target))
 
@@ -422,19 +422,24 @@ class CallControl:
         record = self.record(session_id)
         call = self._calls.call(session_id)
         if call is None or call.state not in states:
-            raise NotPossible(
-                "not_talking", f"The call is {record.state}; this cannot be done now."
-            )
+            raise NotPossible(*_not_now(record.state))
         if ability not in call.line.abilities:
             raise NotPossible("not_talking", "This line cannot do that.")
         return call
 
-    def _alone_talking(self, session_id: str, ability: Ability = Ability.NOTHING) -> Call:
-        """Return a call in which the two talk, and no supervisor is called."""
-        call = self._in(session_id, State.TALKING, ability=ability)
-        if call.context.calls_in:
-            raise NotPossible(*taking_over.RINGS_ALREADY)
+    def _transferable(self, session_id: str, ability: Ability = Ability.NOTHING) -> Call:
+        """Return a call whose caller can be passed on now."""
+        call = self._in(session_id, *State, ability=ability)
+        rings = call.context.calls_in
+        if call.state not in TRANSFERABLE or rings:
+            # What forbids the one third party forbids the other.
+            why = taking_over.refusal(call.state, rings=rings)
+            raise NotPossible(*(why or _not_now(call.state)))
         return call
+
+
+def _not_now(state: str) -> tuple[str, str]:
+    return "not_talking", f"The call is {state}; this cannot be done now."
 
 
 def _line_refuses(call: Call, what: str) -> NotPossible:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -12,7 +12,7 @@ from ari_app.call.amd import OnMachine
 from ari_app.call.states import State
 from ari_app.control.planner import Wish
 from ari_app.control.refusals import ControlRefused, NotPossible, SessionNotFound
-from ari_app.line.interface import Arrival, Ended, Outcome, Screened, Status
+from ari_app.line.interface import Arrival, Ended, Outcome, Screened, Status, TargetLost
 from tests.unit.call.test_any_line import House, flows, house
 from tests.unit.line.fake_line import FakeGateway, FakeLine
 
@@ -211,6 +211,49 @@ async def test_a_caller_is_passed_on() -> None:
         await home.control.transfer(home.record.session_id, NUMBER, "attended")
         assert attended.asked[-1] == f"consult {NUMBER}"
         assert home.record.state == State.CONSULTING
+        with pytest.raises(NotPossible) as refusal:
+            await home.control.transfer(home.record.session_id, NUMBER)
+        assert refusal.value.code == "already_transferring"
+        attended.tells(Ended("caller_hung_up"))
+        await home.until(State.ENDED)
+        assert home.record.legs[-1].result == "call_ended"
+
+
+@pytest.mark.parametrize("mode", ["blind", "attended"])
+async def test_a_caller_on_hold_is_passed_on(mode: Literal["blind", "attended"]) -> None:
+    async with house() as home:
+        line = FakeLine(slow=frozenset({"consult"}))
+        await home.talks(line)
+        session_id = home.record.session_id
+        await home.control.hold(session_id, on=True)
+        await home.control.transfer(session_id, NUMBER, mode)
+        if mode == "blind":
+            await home.until(State.ENDED)
+            assert line.outcome is not None and line.outcome.transfer_to == NUMBER
+            return
+        assert home.record.state == State.CONSULTING
+        line.tells(TargetLost("busy"))
+        assert (home.record.state, line.asked[-1]) == (State.TALKING, "connect")
+
+
+@pytest.mark.parametrize("other", ["transfer", "take_over"])
+async def test_an_agent_whose_transfer_overlaps_another_is_told_so(other: str) -> None:
+    async with house() as home:
+        line = FakeLine(slow=frozenset({"consult", "bring_in"}))
+        await home.talks(line)
+        session_id = home.record.session_id
+        if other == "transfer":
+            await home.control.transfer(session_id, NUMBER, "attended")
+        else:
+            await home.control.take_over(session_id, NUMBER, "somebody")
+        asked = list(line.asked)
+        to = {"to": NUMBER, "mode": "attended"}
+        home.agent.handler.tool_call("transfer_call", "1", to, True)
+        await asyncio.sleep(1)
+        (_, text, is_error), *_ = home.agent.results
+        why = "a transfer is under way" if other == "transfer" else "a colleague is being called"
+        assert is_error and why in text
+        assert line.asked == asked
 
 
 @pytest.mark.parametrize("hangs_up", [False, True])

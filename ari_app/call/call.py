@@ -715,6 +715,8 @@ class Call:
             record.result = self._result()
         if before is State.HOLDING:
             self.side.holds_no_more()
+        if before is State.BRIEFING and state is State.TALKING:
+            self.side.briefs_no_more()
         if state is State.RECOVERING and self.side.was_there:
             self._lost_at = now
             context.log.warning("agent_lost", conversation=record.conversation_id)

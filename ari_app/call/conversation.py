@@ -128,6 +128,7 @@ class AgentSide:
         self._go_on, self._colleague = GO_ON, ""
         self._for_the_next = ""
         self._not_heard_up_to: int | None = None
+        self._last_spoke: int | None = None
         # It takes a lost one's place, and has said nothing yet.
         self._is_new = False
         self.speech = AgentSpeech(sound, context.record)
@@ -198,7 +199,7 @@ class AgentSide:
     def _begin(self, conversation: Conversation) -> None:
         context, record = self._context, self._context.record
         self._not_sent_ms = self.not_sent_ms
-        self._not_heard_up_to = None
+        self._not_heard_up_to = self._last_spoke = None
         self._conversation, self._dialling = conversation, None
         self._sound.carry(conversation)
         record.chronicle.another_agent()
@@ -264,6 +265,12 @@ class AgentSide:
         self._context.record.chronicle.silenced(self._context.duration())
         if self._waits_for_silence is not None:
             self._waits_for_silence.cancel()
+
+    def briefs_no_more(self) -> None:
+        """Let the caller, who is back, hear nothing of what a transfer's target was being told."""
+        self.speech.interrupt(by_caller=False)
+        self._context.record.chronicle.interrupted(self._context.duration())
+        self._not_heard_up_to = self._last_spoke
 
     def speak_again(self, seconds: float, *, there: bool) -> None:
         """Go on with the caller.
@@ -379,6 +386,7 @@ class AgentSide:
             return
         if data:
             self._is_new = False
+        self._last_spoke = event_id
         match self._context.state:
             case State.TAKEN_OVER:
                 # Nor is what still comes of it once the call has been given back.

@@ -31,6 +31,7 @@ from ari_app.line.interface import (
     Outcome,
     Result,
     Status,
+    TargetLost,
 )
 from ari_app.line.microphone import MicrophoneGateway
 from ari_app.records.events import CallEnded, CallEvent, StateChanged
@@ -436,6 +437,24 @@ async def test_what_the_line_cannot_do_is_refused(what: str, arguments: dict[str
         with pytest.raises(NotPossible, match="This line cannot do that"):
             await getattr(home.control, what)(home.record.session_id, **arguments)
         assert line.asked == ["ring", "open", "connect"]
+
+
+async def test_who_comes_back_from_a_transfer_hears_nothing_of_what_its_target_was_told() -> None:
+    async with house() as home:
+        line = FakeLine()
+        await home.talks(line)
+        await home.control.transfer(home.record.session_id, "+15550100003", "attended")
+        await home.until(State.BRIEFING)
+        home.agent.says(3000, event_id=2)
+        await flows(line, 0.5)
+        line.tells(TargetLost("hung_up"))
+        before = audible(line)
+        home.agent.says(1000, event_id=2, final=True)
+        await flows(line, 1)
+        assert audible(line) <= before + 1, "it is faded out"
+        home.agent.says(200, event_id=3, final=True)
+        await flows(line, 1)
+        assert audible(line) >= before + 10
 
 
 async def test_a_talk_at_the_microphone_outlives_its_agent() -> None:

@@ -234,6 +234,7 @@ class Settings(BaseSettings):
     transfer_pattern: Pattern = None
     transfer_context: DialplanContext = "voice-agent-after"
     transfer_ring_seconds: float = Field(default=30, gt=0, le=300)
+    transfer_decline_key: str = Field(default="", pattern=r"^[0-9*#A-D]?$")
     take_over_endpoint: Annotated[Endpoint | None, EMPTY_IS_NONE] = None
     take_over_pattern: Pattern = None
 
@@ -465,6 +466,7 @@ class Settings(BaseSettings):
                 notsure=self.amd_on_notsure,
             ),
             consult_ring_seconds=self.transfer_ring_seconds,
+            decline_key=self.transfer_decline_key,
             supervisor_pattern=compiled(self.take_over_pattern),
             no_speech_timeout_seconds=self.no_speech_timeout_seconds,
             hold_timeout_seconds=self.hold_timeout_seconds,

@@ -77,8 +77,9 @@ from ari_app.call.sound import CallSound
 from ari_app.call.speech import QUIET_SECONDS
 from ari_app.call.states import OVER, TRANSFERABLE, State
 from ari_app.call.supervision import Supervision
-from ari_app.call.tools import NOT_POSSIBLE, ToolRunner
+from ari_app.call.tools import NOT_POSSIBLE, ToolRunner, briefing_rules, why_lost
 from ari_app.line.interface import (
+    DECLINED,
     WORKER_LOST,
     Answered,
     CallEnd,
@@ -99,6 +100,7 @@ from ari_app.line.interface import (
     Status,
     TargetConnected,
     TargetLost,
+    TargetPressed,
 )
 from ari_app.records.events import (
     Adopted,
@@ -119,8 +121,10 @@ _SCREEN_SECONDS = 12.0
 # A machine that says nothing for so long has spoken before it was known to be one.
 _MACHINE_QUIET_SECONDS = 3.0
 _GREETING_SECONDS = 60.0
-# How long the agent may take until it begins to speak to a transfer's target.
+# How long the agent may take until it begins to speak to a transfer's target, or answers it; and
+# how long the two may speak.
 _BRIEF_SECONDS = 4.0
+_BRIEF_LIMIT_SECONDS = 60.0
 # A caller takes a longer silence for the end of the call; an agent that returns sooner needs no
 # cover.
 _COVER_SECONDS = 1.0
@@ -144,11 +148,11 @@ _ANOTHER_CALLER = (
 )
 _ANOTHER_COMES = "The call has been passed on: whom you hear from now on is another person."
 _TARGET_THERE = (
-    "The caller is being transferred and hears music. The person who takes the call hears you now; "
-    "the two are connected when you are silent."
+    "The caller is being transferred and hears music. The target has answered and hears you now."
 )
 _TARGET_LOST = (
-    "(The transfer came to nothing. The caller hears you again: tell them, in one short sentence.)"
+    "(The transfer came to nothing: {why}. The caller hears you again: tell them, in one short "
+    "sentence.)"
 )
 _TARGET_LOST_MEANWHILE = (
     "The transfer that was under way when the connection was lost came to nothing: nobody has "
@@ -237,6 +241,7 @@ class Call:
             context,
             line,
             self.consult,
+            self.decline,
             services.http_tools,
             None if services.recordings is None else self.set_recording,
         )
@@ -437,6 +442,10 @@ class Call:
                     self._step_over(step, reason)
             case TargetConnected():
                 self._leg_answered(self._target)
+            case TargetPressed(digit):
+                if self.state is State.BRIEFING and digit == self.services.policy.decline_key:
+                    self.on_line(TargetLost(DECLINED))
+                return
             case TargetLost(result, cause):
                 self._leg_ended(self._target, result, cause)
             case Ended():
@@ -496,7 +505,8 @@ class Call:
             return
         leg.ended = self.context.duration()
         if result is not None:
-            leg.result = result if leg.answered is None else Result.ANSWERED.value
+            answered = leg.answered is not None and result != DECLINED
+            leg.result = Result.ANSWERED.value if answered else result
         if cause is not None:
             leg.cause, leg.sip_code = cause.hangup_cause, cause.sip_code
 
@@ -519,8 +529,11 @@ class Call:
         self.context.mark()
 
     def _set_muted(self) -> None:
-        held = self.context.on_hold or self.state is State.TAKEN_OVER
-        self.sound.muted = self.record.muted or held
+        # The target of a transfer is heard, whatever the caller's telephone does meanwhile.
+        caller_unheard = self.state is not State.BRIEFING and (
+            self.record.muted or self.context.on_hold
+        )
+        self.sound.muted = caller_unheard or self.state is State.TAKEN_OVER
 
     async def consult(self, target: str) -> str | None:
         """Call a transfer's target, and wait until it hears the agent.
@@ -533,6 +546,13 @@ class Call:
         self._asked = self._loop.create_future()
         self.context.post(ConsultRequested(target))
         return await self._asked
+
+    def decline(self) -> None:
+        """Take the caller back: the target of a transfer, who hears the agent, does not want the
+        call, as the agent says."""
+        # It knows why, and needs nothing but the answer to its tool.
+        self._asked = self._loop.create_future()
+        self.on_line(TargetLost(DECLINED))
 
     def take_over(self, number: str, who: str) -> None:
         """Call a supervisor, who speaks with the caller instead of the agent, where that may be.
@@ -547,7 +567,8 @@ class Call:
         self.context.post(TakeOverRequested(number))
 
     def give_back(self) -> None:
-        """Let the agent speak with the caller again; a supervisor's phone rings no more."""
+        """Let the agent speak with the caller again; the phone of a supervisor, or of a transfer's
+        target, rings no more."""
         self.context.post(GiveBackRequested())
 
     def set_recording(self, on: bool) -> str | None:
@@ -715,6 +736,8 @@ class Call:
             record.result = self._result()
         if before is State.HOLDING:
             self.side.holds_no_more()
+        if State.BRIEFING in (before, state):
+            self._set_muted()
         if before is State.BRIEFING and state is State.TALKING:
             self.side.briefs_no_more()
         if state is State.RECOVERING and self.side.was_there:
@@ -823,10 +846,11 @@ class Call:
         # Nobody waits for an answer: the transfer was asked for from outside, or the target was
         # there and has hung up.
         elif lost is None:
-            self.side.tell(_TARGET_THERE, about="transfer")
+            rules = briefing_rules(self.services.policy.decline_key)
+            self.side.tell(f"{_TARGET_THERE} {rules}", about="transfer")
         elif self.side.is_there:
             # What an agent is only told it does not answer, and the caller would hear silence.
-            self.side.ask(_TARGET_LOST)
+            self.side.ask(_TARGET_LOST.format(why=why_lost(lost)))
         else:
             self.side.tell_the_next(_TARGET_LOST_MEANWHILE)
 
@@ -872,7 +896,7 @@ class Call:
     def _set_timer(self, timer: Timer) -> None:
         """Start a timer, or start it anew; do nothing where its time is 0."""
         if timer in (Timer.CLOSE, Timer.BRIEF):
-            self.side.speech.begin_quiet()
+            self.side.speech.begin_quiet(_BRIEF_LIMIT_SECONDS if timer is Timer.BRIEF else None)
         if (seconds := self._seconds(timer)) > 0:
             self._start_timer(timer, seconds)
 
@@ -936,8 +960,10 @@ class Call:
         """Return for how many seconds more a timer has to run; 0 when it is really due."""
         speech = self.side.speech
         match timer:
-            case Timer.CLOSE | Timer.BRIEF:
+            case Timer.CLOSE:
                 return speech.still_speaking()
+            case Timer.BRIEF:
+                return speech.still_conversing(_BRIEF_SECONDS)
             case Timer.SPEECH:
                 limit = self._no_speech_seconds
                 # Whoever is on hold need not speak.

@@ -606,6 +606,8 @@ class CallMachine:
                 yield from taking_over.call_in(course, target)
             case GiveBackRequested() if course.state is State.TAKEN_OVER:
                 yield from taking_over.give_back(course)
+            case GiveBackRequested() if course.state in (State.CONSULTING, State.BRIEFING):
+                yield from _target_lost(course, taking_over.GIVEN_UP)
             case GiveBackRequested():
                 yield from taking_over.not_answered(course, taking_over.GIVEN_UP)
             case ConsultRequested() | TargetConnected() | TargetLost():

@@ -35,6 +35,7 @@ class CallPolicy:
         amd: What to do when a machine has answered.
         consult_ring_seconds: How long the target of an attended transfer may ring, or a
             supervisor.
+        decline_key: With it a target who hears the agent declines the call; empty: none does.
         supervisor_pattern: What a supervisor's telephone must match; None: as a target's.
         no_speech_timeout_seconds: A call in which nobody speaks for so long ends; 0: never.
         hold_timeout_seconds: A call whose caller holds us for so long ends; 0: never.
@@ -51,6 +52,7 @@ class CallPolicy:
     target_pattern: LinearPattern | None = None
     amd: AmdRules = field(default_factory=AmdRules)
     consult_ring_seconds: float = 30.0
+    decline_key: str = ""
     supervisor_pattern: LinearPattern | None = None
     no_speech_timeout_seconds: float = 0.0
     hold_timeout_seconds: float = 0.0

@@ -336,7 +336,8 @@ class TakeOverRequested:
 
 @dataclass(frozen=True, slots=True)
 class GiveBackRequested:
-    """The agent is to speak with the caller again; a supervisor's phone is to ring no more."""
+    """The agent is to speak with the caller again, instead of a supervisor or the target of a
+    transfer; the phone of either is to ring no more."""
 
 
 @dataclass(frozen=True, slots=True)

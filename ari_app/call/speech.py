@@ -119,10 +119,9 @@ class AgentSpeech:
         """How much the caller has still to hear."""
         return self._sound.queued_seconds
 
-    def begin_quiet(self) -> float:
-        """Start to wait for the agent's silence; seconds until the first look."""
-        self._quiet_deadline = self._loop.time() + _QUIET_LIMIT_SECONDS
-        return QUIET_SECONDS
+    def begin_quiet(self, limit_seconds: float | None = None) -> None:
+        """Start to wait for the agent's silence, for 20 s at most where nothing else is said."""
+        self._quiet_deadline = self._loop.time() + (limit_seconds or _QUIET_LIMIT_SECONDS)
 
     def still_speaking(self) -> float:
         """Return the seconds until the agent, who wants to end, counts as silent; 0 when it is."""
@@ -130,6 +129,18 @@ class AgentSpeech:
         if now >= self._quiet_deadline:
             return 0.0
         return min(self._silent_in(QUIET_SECONDS), self._quiet_deadline - now)
+
+    def still_conversing(self, answer_seconds: float) -> float:
+        """Return the seconds until both, the agent and whoever hears it, count as silent; 0 when
+        they are.
+
+        Args:
+            answer_seconds: How long the agent may take to answer.
+        """
+        now, spoke_at = self._loop.time(), self._sound.hearing.last_speech_at
+        owes = spoke_at + answer_seconds - now if spoke_at > self.heard_until else 0.0
+        lasts = max(self.still_speaking(), owes)
+        return max(0.0, min(lasts, self._quiet_deadline - now))
 
     def somebody_spoke(self) -> None:
         """Take note that somebody has said something just now, in whichever way."""

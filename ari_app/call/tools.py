@@ -16,8 +16,9 @@ import structlog
 from ari_app.call.context import CallContext
 from ari_app.call.plan import CallPolicy
 from ari_app.call.states import State
+from ari_app.call.taking_over import GIVEN_UP
 from ari_app.errors import LineError
-from ari_app.line.interface import Ability, Line, Outcome, Status
+from ari_app.line.interface import DECLINED, Ability, Line, Outcome, Status
 from ari_app.tools.built_in import BUILT_IN
 from ari_app.tools.http_tools import HttpTools
 from ari_app.tools.tool import ToolAnswer, load_validator
@@ -32,6 +33,11 @@ class Consult:
     """
 
     target: str
+
+
+@dataclass(frozen=True, slots=True)
+class CancelTransfer:
+    """Take the caller back from a transfer whose target hears the agent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +75,7 @@ class RunHttpTool:
 _NEEDS: Final = MappingProxyType(
     {
         "transfer_call": Ability.TRANSFER,
+        "cancel_transfer": Ability.CONSULT,
         "send_dtmf": Ability.SEND_KEYS,
         "hold": Ability.MUSIC,
         "set_variable": Ability.SET_VARIABLE,
@@ -86,7 +93,17 @@ _ENDS: Final = "the call ends already"
 _NOT_HEARD: Final = "the caller does not hear you at present"
 _RINGS_IN: Final = "a colleague is being called who takes the call over"
 _ONLY_BLIND: Final = "on this line only the mode `blind` is possible"
+_NO_TARGET: Final = "no target of a transfer hears you"
 _UNREACHABLE: Final = "the telephone system cannot be reached just now"
+
+
+_WHY_LOST: Final = MappingProxyType(
+    {
+        DECLINED: "the target does not want the call",
+        "hung_up": "the target has hung up",
+        GIVEN_UP: "somebody else has called it off",
+    }
+)
 
 
 def not_now(action: Action, state: State, *, ends: bool, reachable: bool) -> str | None:
@@ -113,13 +130,43 @@ def not_now(action: Action, state: State, *, ends: bool, reachable: bool) -> str
             return _NOT_NOW[state]
         case Consult() | HoldCaller() if not reachable:
             return _UNREACHABLE
+        case CancelTransfer() if state is not State.BRIEFING:
+            return _NO_TARGET
         case HoldCaller() if state is not State.TALKING:
             return _NOT_HEARD
         case _:
             return None
 
 
-Action = ToolAnswer | Consult | PressKeys | HoldCaller | SetVariable | Record | RunHttpTool
+def why_lost(lost: str) -> str:
+    """Return why a transfer has come to nothing, as a clause.
+
+    Args:
+        lost: As in `TargetLost`, or a reason of the call's own: a slug.
+    """
+    return _WHY_LOST.get(lost) or f"the target could not be reached ({lost.replace('_', ' ')})"
+
+
+def briefing_rules(decline_key: str) -> str:
+    """Return what an agent is told about a target that hears it."""
+    key = f" Tell them that they can decline with the key {decline_key}." if decline_key else ""
+    return (
+        "Say in a sentence or two whom you pass on and why; answer them if they ask. When both of "
+        "you are silent, the two are connected and your part ends. If they do not want the call, "
+        f"use the tool cancel_transfer, where you have it.{key}"
+    )
+
+
+Action = (
+    ToolAnswer
+    | Consult
+    | CancelTransfer
+    | PressKeys
+    | HoldCaller
+    | SetVariable
+    | Record
+    | RunHttpTool
+)
 
 
 def read_tool_call(
@@ -175,6 +222,8 @@ def read_tool_call(
             except ValueError as error:
                 return ToolAnswer(f"{tool.not_done}: {error}", is_error=True)
             return ToolAnswer("The caller is transferred after your last words.", ends_with=outcome)
+        case "cancel_transfer":
+            return CancelTransfer()
         case "send_dtmf":
             return PressKeys(str(parameters["digits"]))
         case "set_variable":
@@ -210,6 +259,7 @@ class ToolRunner:
         context: What the parts of the call share.
         line: The way to the caller.
         consult: `Call.consult`.
+        decline: `Call.decline`.
         http_tools: The HTTP tools; None: there are none.
         record: `Call.set_recording`; None: calls are not recorded.
     """
@@ -219,12 +269,14 @@ class ToolRunner:
         context: CallContext,
         line: Line,
         consult: Callable[[str], Awaitable[str | None]],
+        decline: Callable[[], None],
         http_tools: HttpTools | None,
         record: Callable[[bool], str | None] | None = None,
     ) -> None:
         self._context = context
         self._line = line
         self._consult_target = consult
+        self._decline = decline
         self._http_tools = http_tools
         self._record = record
 
@@ -263,6 +315,13 @@ class ToolRunner:
                     return answer
                 case Consult(target):
                     return await self._consult(target, silent)
+                case CancelTransfer():
+                    await silent()
+                    # They may have been connected, or have hung up, meanwhile.
+                    if (refusal := self._not_now(name, action)) is not None:
+                        return refusal
+                    self._decline()
+                    return ToolAnswer("The target is gone; the caller hears you again.")
                 case PressKeys(digits):
                     await self._line.send_keys(digits)
                     return ToolAnswer("The keys are pressed.")
@@ -313,13 +372,10 @@ class ToolRunner:
             return ToolAnswer(f"{BUILT_IN['transfer_call'].not_done}: {why}.", is_error=True)
         if lost is None:
             return ToolAnswer(
-                "The target has answered and hears you now; the caller hears music. Say in a "
-                "sentence or two whom you pass on and why. When you are silent the two are "
-                "connected and your part ends."
+                "The target has answered and hears you now; the caller hears music. "
+                + briefing_rules(self._context.policy.decline_key)
             )
-        words = lost.replace("_", " ")
         return ToolAnswer(
-            f"{BUILT_IN['transfer_call'].not_done}: the target could not be reached ({words}). "
-            "The caller hears you again.",
+            f"{BUILT_IN['transfer_call'].not_done}: {why_lost(lost)}. The caller hears you again.",
             is_error=True,
         )

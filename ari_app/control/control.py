@@ -56,6 +56,7 @@ _JOINED: Final = (
     State.TAKEN_OVER,
     State.CLOSING,
 )
+_GIVEN_BACK_FROM: Final = (State.TAKEN_OVER, State.CONSULTING, State.BRIEFING)
 
 
 class CallControl:
@@ -396,10 +397,13 @@ class CallControl:
             raise NotPossible(*why)
 
     async def give_back(self, session_id: str) -> None:
-        """Let the agent speak with the caller again; a supervisor's phone rings no more."""
+        """Let the agent speak with the caller again, instead of a supervisor or the target of a
+        transfer; the phone of either rings no more."""
         call = self._in(session_id, *State)
-        if call.state is not State.TAKEN_OVER and not call.context.calls_in:
-            raise NotPossible("not_talking", "Nobody has taken this call over.")
+        if call.state not in _GIVEN_BACK_FROM and not call.context.calls_in:
+            raise NotPossible(
+                "not_talking", "Nobody has taken this call over, and no transfer is under way."
+            )
         self._check_reachable(call)
         call.give_back()
 

@@ -195,11 +195,26 @@ class TargetConnected:
 
 
 @dataclass(frozen=True, slots=True)
-class TargetLost:
-    """The third party did not answer, or hung up.
+class TargetPressed:
+    """The third party has pressed a key; not every line tells that.
 
     Attributes:
-        result: A `Result`, or `hung_up`.
+        digit: As for `KeyPressed`.
+    """
+
+    digit: str
+
+
+DECLINED: Final = "declined"
+"""Why there is no third party who had answered: they do not want the call."""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetLost:
+    """The third party did not answer, hung up, or does not want the call.
+
+    Attributes:
+        result: A `Result`, `hung_up` or `DECLINED`.
         cause: Why its leg has ended, as far as that is known.
     """
 
@@ -255,6 +270,7 @@ LineEvent = (
     | CallerReplaced
     | Noticed
     | TargetConnected
+    | TargetPressed
     | TargetLost
     | SoundLost
     | LineFailed

@@ -93,6 +93,15 @@ _TOOLS: Final = (
         response_timeout_seconds=60,
     ),
     ClientTool(
+        "cancel_transfer",
+        "Takes the caller back while the target of an attended transfer hears you. Use it when the "
+        "target does not want the call.",
+        _parameters(),
+        "The transfer was not cancelled",
+        # What you are saying to the target is heard first.
+        response_timeout_seconds=30,
+    ),
+    ClientTool(
         "hang_up",
         "Ends the call after your last words have been heard. Say good-bye first.",
         _parameters(),

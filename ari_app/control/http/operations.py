@@ -308,7 +308,8 @@ OPERATIONS: Final = (
         "give_back",
         "Let the agent speak with the caller again",
         description="The agent is told that a colleague spoke with the caller, and for how long. "
-        "While the supervisor's telephone still rings, it rings no more.",
+        "While the supervisor's telephone still rings, it rings no more. Of an attended transfer "
+        "that is under way the target is given up, and the agent is told so.",
     ),
     _action("dtmf", "Press keys on the caller's line", DtmfRequest, "bad_digits"),
     _action("hold", "Give the caller music instead of the agent"),

@@ -173,8 +173,9 @@ function makeActions(id, path, tell) {
       mute.hidden = known.state === "taken_over";
       hold.textContent = t(known.state === "holding" ? "unhold" : "hold");
       mute.textContent = t(known.muted ? "unmute" : "mute");
-      const over = known.take_over?.state ?? (known.state === "taken_over" ? "talking" : null);
-      back.textContent = t(over === "ringing" ? "call_off" : "give_back");
+      const consults = ["consulting", "briefing"].includes(known.state);
+      const over = consults ? known.state : known.take_over?.state ?? (known.state === "taken_over" ? "talking" : null);
+      back.textContent = t(consults ? "call_off_transfer" : over === "ringing" ? "call_off" : "give_back");
       if (over) swap(giving, taking, back); else swap(taking, giving, take);
       if (!can("take_over")) taking.hidden = true;
       blind.disabled = !can("blind");

@@ -232,8 +232,8 @@ class AsteriskGateway:
                 if (line := self._line_of_caller(channel.id)) is not None:
                     line.is_up()
             case ChannelDtmfReceived(channel=channel):
-                if (line := self._line_of_caller(channel.id)) is not None:
-                    line.key_pressed(event.digit)
+                if (line := self._lines.get(channel.id)) is not None:
+                    line.key_pressed(channel.id, event.digit)
             case ChannelHold(channel=channel) | ChannelUnhold(channel=channel):
                 if (line := self._line_of_caller(channel.id)) is not None:
                     line.held_by_phone(isinstance(event, ChannelHold))

@@ -79,6 +79,7 @@ from ari_app.line.interface import (
     Status,
     TargetConnected,
     TargetLost,
+    TargetPressed,
     Tell,
 )
 from ari_app.line.numbers import caller_id as as_caller_id
@@ -624,9 +625,11 @@ class AsteriskLine:
             if self._wanted:
                 self._request(self._join())
 
-    def key_pressed(self, digit: str) -> None:
-        """Handle an event that says that the caller has pressed a key."""
-        if not self._media_tells_keys:
+    def key_pressed(self, channel_id: str, digit: str) -> None:
+        """Handle an event that says that somebody has pressed a key."""
+        if channel_id == self.target_id:
+            self._tell_call(TargetPressed(digit))
+        elif channel_id == self.id and not self._media_tells_keys:
             self._tell_call(KeyPressed(digit))
 
     def held_by_phone(self, on: bool) -> None:

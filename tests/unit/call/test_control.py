@@ -12,9 +12,18 @@ from ari_app.call.amd import OnMachine
 from ari_app.call.states import State
 from ari_app.control.planner import Wish
 from ari_app.control.refusals import ControlRefused, NotPossible, SessionNotFound
-from ari_app.line.interface import Arrival, Ended, Outcome, Screened, Status, TargetLost
+from ari_app.line.interface import (
+    Arrival,
+    Ended,
+    Outcome,
+    PhoneHeld,
+    Screened,
+    Status,
+    TargetLost,
+)
+from lab.softphone.sounds import babble
 from tests.unit.call.test_any_line import House, flows, house
-from tests.unit.line.fake_line import FakeGateway, FakeLine
+from tests.unit.line.fake_line import FRAME, FakeGateway, FakeLine
 
 NUMBER = "+493023125001"
 
@@ -254,6 +263,59 @@ async def test_an_agent_whose_transfer_overlaps_another_is_told_so(other: str) -
         why = "a transfer is under way" if other == "transfer" else "a colleague is being called"
         assert is_error and why in text
         assert line.asked == asked
+
+
+async def test_a_transfer_is_called_off() -> None:
+    async with house() as home:
+        line = FakeLine(slow=frozenset({"consult"}))
+        await home.talks(line)
+        to = {"to": NUMBER, "mode": "attended"}
+        home.agent.handler.tool_call("transfer_call", "1", to, True)
+        await home.until(State.CONSULTING)
+        await home.control.give_back(home.record.session_id)
+        assert home.record.state == State.TALKING
+        await asyncio.sleep(0.1)
+        ((_, text, is_error),) = home.agent.results
+        assert is_error and "somebody else has called it off" in text
+        assert line.asked[-2:] == ["drop_target", "connect"]
+        with pytest.raises(NotPossible):
+            await home.control.give_back(home.record.session_id)
+
+
+@pytest.mark.parametrize("declines", [True, False])
+async def test_who_is_asked_to_take_a_call_may_say_no(declines: bool) -> None:
+    async with house() as home:
+        line = FakeLine()
+        await home.talks(line)
+        # The caller is held by their telephone, which keeps nobody from hearing the target.
+        line.tells(PhoneHeld(on=True))
+        await home.control.transfer(home.record.session_id, NUMBER, "attended")
+        await home.until(State.BRIEFING)
+        home.agent.says(500, event_id=2, final=True)
+        await flows(line, 1.5)
+        heard = len(home.agent.heard)
+        says = babble(1000, -15)
+        for start in range(0, len(says), len(FRAME)):
+            await flows(line, 0.02, says[start : start + len(FRAME)])
+        assert any(map(any, home.agent.heard[heard:]))
+        await flows(line, 2.5)
+        assert home.record.state == State.BRIEFING, "the agent owes an answer"
+        home.agent.says(500, event_id=3, final=True)
+        if declines:
+            home.agent.handler.tool_call("cancel_transfer", "1", {}, True)
+            await flows(line, 0.4)
+            assert home.record.state == State.BRIEFING, "what it is saying is heard first"
+        await flows(line, 2.5)
+        if not declines:
+            assert home.record.state == State.HANDED_OVER
+            return
+        assert home.record.state == State.TALKING
+        assert home.agent.results == [
+            ("1", "The target is gone; the caller hears you again.", False)
+        ]
+        assert [leg.result for leg in home.record.legs] == [None, "declined"]
+        assert line.asked[-2:] == ["drop_target", "connect"]
+        assert all(way != "text" for way, _ in home.agent.told), "it needs no other word"
 
 
 @pytest.mark.parametrize("hangs_up", [False, True])

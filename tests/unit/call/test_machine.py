@@ -55,6 +55,7 @@ from ari_app.call.signals import (
     WatchSpeech,
 )
 from ari_app.call.states import IllegalStep, State
+from ari_app.call.taking_over import GIVEN_UP
 from ari_app.line.interface import (
     Answered,
     Connected,
@@ -522,15 +523,18 @@ def test_a_target_is_briefed_and_gets_the_caller() -> None:
 
 
 @pytest.mark.parametrize("state", [State.CONSULTING, State.BRIEFING])
-def test_a_target_that_is_lost_brings_the_caller_back(state: State) -> None:
-    machine, effects = run(*WAYS_TO[state], TargetLost("busy"))
+@pytest.mark.parametrize(
+    ("event", "why"), [(TargetLost("busy"), "busy"), (GiveBackRequested(), GIVEN_UP)], ids=repr
+)
+def test_a_target_that_is_lost_brings_the_caller_back(state: State, event: Event, why: str) -> None:
+    machine, effects = run(*WAYS_TO[state], event)
     assert state_of(machine) is State.TALKING
     assert effects == [
         CancelTimer(Timer.CONSULT),
         CancelTimer(Timer.BRIEF),
         DropTarget(),
         ConnectCaller(),
-        TellTarget("busy"),
+        TellTarget(why),
     ]
 
 

@@ -9,6 +9,7 @@ from ari_app.tools.tool import ParameterSchema
 def test_the_tools_of_the_line() -> None:
     assert list(BUILT_IN) == [
         "transfer_call",
+        "cancel_transfer",
         "hang_up",
         "send_dtmf",
         "hold",

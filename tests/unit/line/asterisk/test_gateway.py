@@ -9,6 +9,7 @@ import orjson
 import pytest
 from structlog.testing import capture_logs
 
+from ari_app.call.signals import ConsultRequested
 from ari_app.call.states import State
 from ari_app.line.asterisk.ari.events import parse_event
 from ari_app.line.asterisk.ari.operation import Operation
@@ -128,6 +129,26 @@ async def test_keys_of_a_caller_on_hold_are_heard() -> None:
         for digit in "42#":
             Keypad(stage, session).tell(digit)
         assert stage.agent().told == [("dtmf", "42")]
+
+
+async def test_a_target_declines_with_a_key() -> None:
+    async with Stage(asterisk=lambda clock: FullAsterisk(clock, lambda point: None)) as stage:
+        stage.with_policy(decline_key="9")
+        session = await stage.talk()
+        session.post(ConsultRequested("+493023125001"))
+        await until(lambda: session.state is State.CONSULTING and session.line.target_id)
+        target = session.line.target_id
+        await stage.until(session, State.BRIEFING)
+        for key, state in (("8", State.BRIEFING), ("9", State.TALKING)):
+            channel = stage.asterisk.world.channels[target].to_json()
+            event = {"type": "ChannelDtmfReceived", "channel": channel, "digit": key}
+            stage.gateway.handle(parse_event(orjson.dumps(event)))
+            assert session.state is state
+        await stage.settle()
+        assert target not in stage.asterisk.world.channels
+        assert session.record.legs[-1].result == "declined"
+        (_, rules), (_, why) = stage.agent().told
+        assert "the key 9" in rules and "does not want the call" in why
 
 
 async def test_keys_of_a_target_are_not_the_callers(stage: Stage) -> None:

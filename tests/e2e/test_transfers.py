@@ -14,7 +14,7 @@ from ari_app.call.states import State
 from ari_app.control.refusals import NotPossible
 from lab.asterisk import LabAsterisk
 from lab.practice_agent import AgentBook
-from lab.softphone import Answer, Phone, Reject, Ring
+from lab.softphone import Answer, CallOver, Phone, Reject, Ring
 from lab.softphone.call import Call
 from lab.softphone.policy import Policy
 from lab.softphone.sounds import babble, level_dbfs, tone, tone_dbfs
@@ -211,6 +211,26 @@ async def test_the_target_hangs_up_in_the_briefing(asterisk: LabAsterisk) -> Non
         asked = [m["text"] for m in record.messages if m.get("type") == "user_message"]
         assert any("came to nothing" in text for text in asked), "the agent is to say so"
         assert call.is_up
+        await call.hang_up()
+        await b.all_gone()
+
+
+@pytest.mark.usefixtures("transport")
+async def test_the_target_declines_with_a_key(asterisk: LabAsterisk) -> None:
+    async with target_and_bench(asterisk, Answer(), transfer_decline_key="9") as (phone, b):
+        call = await ask_for_a_person(b)
+        target = await phone.incoming(10)
+        session = await b.session()
+        await until(lambda: session.state is State.BRIEFING)
+        await target.wait_for_sound(LOUD, since=0)
+        with contextlib.suppress(CallOver):
+            await target.send_digits("9")
+        await until(lambda: session.state is State.TALKING)
+        await asyncio.wait_for(target.ended, PROMPT_SECONDS)
+        record = await b.conversation()
+        asked = [m["text"] for m in record.messages if m.get("type") == "user_message"]
+        assert any("does not want the call" in text for text in asked)
+        await call.wait_for_sound(LOUD)
         await call.hang_up()
         await b.all_gone()
 

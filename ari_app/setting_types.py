@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo
 
-from ari_app.line.asterisk.dialplan import check_endpoint
+from ari_app.line.asterisk.dialplan import check_device, check_endpoint
 from ari_app.line.numbers import check_number, number_pattern
 from ari_app.process.addresses import (
     OWN_HEADERS,
@@ -214,6 +214,7 @@ FallbackUrl = Annotated[str, AfterValidator(_fallback_url)]
 Region = Annotated[str, Field(pattern=r"^[a-z]{2}[0-9]$")]
 Edge = Annotated[str, Field(pattern=r"^[a-z-]{2,32}$")]
 Endpoint = Annotated[str, AfterValidator(check_endpoint)]
+Device = Annotated[str, AfterValidator(check_device)]
 OwnVariables = Annotated[str, AfterValidator(_not_ours)]
 InviteHeaders = Annotated[str, AfterValidator(_on_an_invite)]
 Pattern = Annotated[str | None, AfterValidator(_pattern), EMPTY_IS_NONE]

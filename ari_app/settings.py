@@ -44,6 +44,7 @@ from ari_app.setting_types import (
     EMPTY_IS_NONE,
     AccountSid,
     DatabaseUrl,
+    Device,
     DialplanContext,
     Edge,
     Endpoint,
@@ -219,9 +220,7 @@ class Settings(BaseSettings):
     outbound_variables: OwnVariables = Field(
         default="", pattern=r"^([A-Za-z][A-Za-z0-9_]*([ ,]+|$))*$"
     )
-    outbound_headers: InviteHeaders = Field(
-        default="", pattern=r"^(X-[A-Za-z0-9-]+([ ,]+|$))*$"
-    )
+    outbound_headers: InviteHeaders = Field(default="", pattern=r"^(X-[A-Za-z0-9-]+([ ,]+|$))*$")
     number_pattern: Pattern = None
     outbound_calls_per_second: float = Field(default=0, ge=0, le=1000)
     outbound_queue_size: int = Field(default=100, ge=0, le=10_000)
@@ -231,6 +230,7 @@ class Settings(BaseSettings):
     amd_on_silence: OnMachine = OnMachine.TALK
     amd_on_notsure: OnMachine = OnMachine.TALK
     transfer_endpoint: Annotated[Endpoint | None, EMPTY_IS_NONE] = None
+    transfer_state: Annotated[Device | None, EMPTY_IS_NONE] = None
     transfer_pattern: Pattern = None
     transfer_context: DialplanContext = "voice-agent-after"
     transfer_ring_seconds: float = Field(default=30, gt=0, le=300)
@@ -496,6 +496,7 @@ class Settings(BaseSettings):
             audiosocket_format=self.audiosocket_format,
             outbound_endpoint=self.outbound_endpoint,
             transfer_endpoint=self.transfer_endpoint or self.outbound_endpoint,
+            transfer_state=self.transfer_state or "",
             take_over_endpoint=self.take_over_endpoint or "",
             transfer_context=self.transfer_context,
             amd_context=self.amd_context,

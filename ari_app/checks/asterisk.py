@@ -61,6 +61,8 @@ REQUIRED: Final = {
 
 OF_AUDIOSOCKET: Final = frozenset({"chan_audiosocket.so", "res_audiosocket.so"})
 """Only where sound goes over AudioSocket."""
+OF_STATES: Final = frozenset({"res_ari_device_states.so"})
+"""Only where the state of a transfer's target is asked for."""
 
 USEFUL: Final = {
     "codec_ulaw.so": "phones and trunks that speak G.711 \u00b5-law",
@@ -69,6 +71,7 @@ USEFUL: Final = {
     "res_musiconhold.so": "music while a caller waits, on hold, or for a transfer's target",
     "app_amd.so": "answering machine detection (amd=true)",
     "res_ari_endpoints.so": "this check of the trunk",
+    "res_ari_device_states.so": "TRANSFER_STATE",
     "func_dialplan.so": "this check of the dialplan",
 }
 """Without one of these, something does not work."""
@@ -84,6 +87,8 @@ async def check_asterisk(ari: Client, settings: Settings) -> list[Finding]:
     except AriError as error:
         return [failed(_WHAT, _unreachable(error, settings))]
     without = frozenset() if settings.has_audiosocket else OF_AUDIOSOCKET
+    if settings.transfer_state is None:
+        without |= OF_STATES
     return [*judge_version(info.version), *await _modules(ari, without)]
 
 

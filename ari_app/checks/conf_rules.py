@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from ari_app.checks.asterisk import (
     FILES_PER_CALL,
     OF_AUDIOSOCKET,
+    OF_STATES,
     REQUIRED,
     USEFUL,
     endpoint_of,
@@ -474,9 +475,9 @@ def _modules(conf: ConfFile | None, needs: Needs) -> Iterator[Finding]:
             case _:
                 pass
     autoload = is_true(section.value("autoload", "no"))
-    needed = {**REQUIRED, **USEFUL}
+    without = OF_STATES | (OF_AUDIOSOCKET if needs.transport == "websocket" else frozenset())
+    needed = {name: why for name, why in {**REQUIRED, **USEFUL}.items() if name not in without}
     if needs.transport == "websocket":
-        needed = {name: why for name, why in needed.items() if name not in OF_AUDIOSOCKET}
         needed |= dict.fromkeys(NEEDED, "sound goes over it: MEDIA_TRANSPORT=websocket")
     for name, why in needed.items():
         say = _warning if name in USEFUL else _failed

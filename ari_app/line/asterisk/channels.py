@@ -10,7 +10,7 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable
 from enum import Enum, auto
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Final
 
 import structlog
@@ -31,6 +31,14 @@ log = structlog.get_logger(__name__)
 SPARE_RING_SECONDS: Final = 5
 # A target who has answered hears silence for so long at most.
 _JOIN_SECONDS: Final = 5.0
+# No call to a target waits longer to know whether they are free; Asterisk answers in 2 ms.
+_STATE_SECONDS: Final = 1.0
+_NOT_FREE: Final = MappingProxyType(
+    {
+        **dict.fromkeys(("INUSE", "BUSY", "RINGING", "RINGINUSE", "ONHOLD"), Result.BUSY),
+        "UNAVAILABLE": Result.UNREACHABLE,
+    }
+)
 # No hang-up waits longer for what the channel's RTP has counted; Asterisk answers in 2 ms.
 _RTP_SECONDS: Final = 0.2
 # Asterisk counts what was lost with each of its own reports to the telephone.
@@ -221,17 +229,24 @@ class TargetChannel:
         self._session_id = session_id
         self._joining = Errand()
 
-    async def call(self, caller: str, ring_seconds: float, endpoint: str) -> Result | None:
-        """Call the target.
+    async def call(
+        self, caller: str, ring_seconds: float, endpoint: str, device: str = ""
+    ) -> Result | None:
+        """Call the target, where its device is free.
 
         Args:
             caller: The number that it sees.
             ring_seconds: How long it may ring.
             endpoint: The setting that the dial string was made of, for the log.
+            device: Whose state says whether the target is free; empty: it is not asked for.
 
         Returns:
             None, or why it cannot be called.
         """
+        if device and (why := await self._why_not_free(device)) is not None:
+            return why
+        if not self._joining.wanted:
+            return None  # it has been given up meanwhile
         try:
             await self._ari.channels.originate(
                 self.id,
@@ -250,6 +265,15 @@ class TargetChannel:
             )
             return Result.UNREACHABLE
         return None
+
+    async def _why_not_free(self, device: str) -> Result | None:
+        try:
+            found = await self._ari.within(_STATE_SECONDS).device_states.get(device)
+        except AriError as error:
+            log.warning("target_state_unknown", channel=self.id, code=error.code)
+            return None
+        log.info("target_state", channel=self.id, state=found.state)
+        return _NOT_FREE.get(found.state)
 
     async def join(self, bridge_id: str) -> Result | None:
         """Put the target into a bridge.

@@ -174,7 +174,8 @@ def word(text: str) -> str:
 _PLACE: Final = "{number}"
 
 
-_TEMPLATE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*/[A-Za-z0-9+*._:;=@/{}-]+")
+_ENDPOINT: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*/[A-Za-z0-9+*._:;=@/{}-]+")
+_DEVICE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*[/:][A-Za-z0-9+*._:;=@/{}-]+")
 
 
 _MAX_TEMPLATE: Final = 200
@@ -189,12 +190,28 @@ def check_endpoint(template: str) -> str:
     Raises:
         ValueError: It has not exactly one `{number}`, or is not of the form technology/resource.
     """
+    return _check(template, _ENDPOINT, "technology/resource, such as PJSIP/{number}@trunk")
+
+
+def check_device(template: str) -> str:
+    """Check how the device of a number is called, such as `PJSIP/{number}`.
+
+    Returns:
+        The template.
+
+    Raises:
+        ValueError: It has not exactly one `{number}`, or cannot be the name of a device.
+    """
+    return _check(template, _DEVICE, "the name of a device, such as PJSIP/{number}")
+
+
+def _check(template: str, shape: re.Pattern[str], what: str) -> str:
     if len(template) > _MAX_TEMPLATE:
         raise ValueError(f"must not be longer than {_MAX_TEMPLATE} characters")
     if template.count(_PLACE) != 1:
-        raise ValueError("must have {number} in it exactly once, such as PJSIP/{number}@trunk")
-    if not _TEMPLATE.fullmatch(template) or set("{}") & set(template.replace(_PLACE, "")):
-        raise ValueError("must be technology/resource, such as PJSIP/{number}@trunk")
+        raise ValueError(f"must have {_PLACE} in it exactly once: {what}")
+    if not shape.fullmatch(template) or set("{}") & set(template.replace(_PLACE, "")):
+        raise ValueError(f"must be {what}")
     return template
 
 
@@ -204,7 +221,19 @@ def dial_string(template: str, number: str) -> str:
     Raises:
         ValueError: The template or the number has not been checked.
     """
-    check_endpoint(template)
+    return _fill(check_endpoint(template), number)
+
+
+def device_name(template: str, number: str) -> str:
+    """Put a checked number into its place.
+
+    Raises:
+        ValueError: The template or the number has not been checked.
+    """
+    return _fill(check_device(template), number)
+
+
+def _fill(template: str, number: str) -> str:
     if not SAFE_NUMBER.fullmatch(number):
         raise ValueError("The number has characters in it that cannot be dialled.")
     return template.replace(_PLACE, number)

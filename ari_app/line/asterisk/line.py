@@ -41,7 +41,7 @@ from ari_app.line.asterisk.channels import (
     session_variables,
     told_to_callee,
 )
-from ari_app.line.asterisk.dialplan import dial_string
+from ari_app.line.asterisk.dialplan import device_name, dial_string
 from ari_app.line.asterisk.media import MakeMedia, choose_line_format
 from ari_app.line.asterisk.media_channel import MediaChannel, MediaOwner
 from ari_app.line.asterisk.names import (
@@ -120,6 +120,8 @@ class AsteriskOptions:
         audiosocket_format: The audio format of lines: Asterisk's name of it, or `auto`.
         outbound_endpoint: The dial string for a number, with `{number}` in it.
         transfer_endpoint: The same for the target of an attended transfer.
+        transfer_state: The device whose state says whether that target is free, with `{number}` in
+            its name; empty: they are called in any case.
         take_over_endpoint: The same for a supervisor; empty: as `transfer_endpoint`.
         transfer_context: Where a call that we placed goes on (extension `s`) when it is
             transferred blindly.
@@ -133,6 +135,7 @@ class AsteriskOptions:
     audiosocket_format: str = "slin"
     outbound_endpoint: str = "PJSIP/{number}@trunk"
     transfer_endpoint: str = "PJSIP/{number}@trunk"
+    transfer_state: str = ""
     take_over_endpoint: str = ""
     transfer_context: str = "agent-transfer"
     amd_context: str = "agent-amd"
@@ -419,7 +422,9 @@ class AsteriskLine:
         self._request(self._play_music())
 
     def consult(self, target: str, ring_seconds: float) -> None:
-        self._call_target(target, ring_seconds, self._asterisk.options.transfer_endpoint)
+        options = self._asterisk.options
+        device = device_name(options.transfer_state, target) if options.transfer_state else ""
+        self._call_target(target, ring_seconds, options.transfer_endpoint, device)
 
     def bring_in(self, target: str, ring_seconds: float, hear: Hear) -> None:
         # Caller and media channel stay in the bridge, which the target enters.
@@ -427,7 +432,9 @@ class AsteriskLine:
         endpoint = options.take_over_endpoint or options.transfer_endpoint
         self._call_target(target, ring_seconds, endpoint)
 
-    def _call_target(self, target: str, ring_seconds: float, endpoint: str) -> None:
+    def _call_target(
+        self, target: str, ring_seconds: float, endpoint: str, device: str = ""
+    ) -> None:
         self._target_count += 1
         channel = self._target = TargetChannel(
             self._ari,
@@ -437,7 +444,7 @@ class AsteriskLine:
             self.session_id,
         )
         self._asterisk.lines[channel.id] = self
-        calling = channel.call(self.caller, ring_seconds, endpoint)
+        calling = channel.call(self.caller, ring_seconds, endpoint, device)
         channel.calling = self._spawn(self._unless_lost(channel, calling))
 
     def drop_target(self) -> None:

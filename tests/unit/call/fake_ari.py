@@ -33,6 +33,7 @@ from ari_app.line.asterisk.ari.resources import (
     CREATE_BRIDGE,
     DESTROY_BRIDGE,
     EXTERNAL_MEDIA,
+    GET_DEVICE_STATE,
     GET_INFO,
     GET_VARIABLE,
     HANGUP,
@@ -158,6 +159,7 @@ class FakeAsterisk(Rest):
         sockets: The channels of chan_websocket, by name, that there are and have been.
         modules: The modules that it has loaded, with their status.
         rtp: What the RTP of callers has counted; empty: they have none.
+        devices: The states of devices, by name; it has none of others.
         on_event: Who is told of events.
         on_landed: What the dialplan does with a caller who goes on.
     """
@@ -179,6 +181,7 @@ class FakeAsterisk(Rest):
         self.on_landed: Callable[[Landed], None] = lambda landed: None
         self.version = "22.10.1"
         self.rtp: Json = {}
+        self.devices: dict[str, str] = {}
         self.modules: dict[str, str] = {}
         self._app = app
         self._clock = clock or FrameClock()
@@ -284,6 +287,8 @@ class FakeAsterisk(Rest):
                 op is RTP_STATISTICS and channel in world.channels and self.rtp
             ):
                 return self.rtp
+            case (op, (device,)) if op is GET_DEVICE_STATE and device in self.devices:
+                return {"name": device, "state": self.devices[device]}
             case (op, ()) if op is LIST_CHANNELS:
                 return [self._describe(each) for each in world.channels.values()]
             case (op, ()) if op is LIST_BRIDGES:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ari_app.line.asterisk.dialplan import check_endpoint, dial_string
+from ari_app.line.asterisk.dialplan import check_device, check_endpoint, device_name, dial_string
 from ari_app.line.numbers import check_caller, check_number, check_target, number_pattern
 from ari_app.patterns import LinearPattern
 
@@ -194,6 +194,16 @@ def test_every_e164_number_is_its_own_normal_form(number: str) -> None:
 def test_templates(template: str) -> None:
     assert check_endpoint(template) == template
     assert dial_string(template, "+49301") == template.replace("{number}", "+49301")
+
+
+@pytest.mark.parametrize(
+    "template", ["PJSIP/{number}", "Custom:free-{number}", "Queue:{number}_avail"]
+)
+def test_names_of_devices(template: str) -> None:
+    assert check_device(template) == template
+    assert device_name(template, "2001") == template.replace("{number}", "2001")
+    with pytest.raises(ValueError, match="the name of a device"):
+        check_device(f"{template}&PJSIP/boss")
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from ari_app.line.asterisk.ari.resources import (
     AsteriskResource,
     BridgesResource,
     ChannelsResource,
+    DeviceStatesResource,
     EndpointsResource,
 )
 from ari_app.line.asterisk.ari.rest import Errand, Link, Persistent, Rest, Sender
@@ -81,6 +82,7 @@ class Client:
         self.asterisk = AsteriskResource(sender, app, timeout)
         self.bridges = BridgesResource(sender, app, timeout)
         self.channels = ChannelsResource(sender, app, timeout)
+        self.device_states = DeviceStatesResource(sender, app, timeout)
         self.endpoints = EndpointsResource(sender, app, timeout)
 
     def within(self, seconds: float) -> Client:

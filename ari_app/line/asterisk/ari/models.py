@@ -106,6 +106,18 @@ class Endpoint(Resource):
     state: str | None = None
 
 
+class DeviceState(Resource):
+    """The state of a device.
+
+    Attributes:
+        state: `NOT_INUSE`, `INUSE`, `BUSY`, `RINGING`, `RINGINUSE`, `ONHOLD`, `UNAVAILABLE`;
+            `INVALID` or `UNKNOWN` where there is no such device, or nobody tells of it.
+    """
+
+    name: str
+    state: str
+
+
 class Application(Resource):
     """A Stasis application and what it is subscribed to."""
 

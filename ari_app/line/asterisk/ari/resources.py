@@ -10,6 +10,7 @@ from ari_app.line.asterisk.ari.models import (
     AsteriskInfo,
     Bridge,
     Channel,
+    DeviceState,
     Endpoint,
     Module,
     RTPstat,
@@ -196,6 +197,17 @@ class EndpointsResource(ResourceClient):
             AriNotFound: There is none of this name, or no such technology.
         """
         return await self._call(GET_ENDPOINT, tech, resource)
+
+
+GET_DEVICE_STATE = Operation[DeviceState]("GET", "/deviceStates/{deviceName}", DeviceState)
+
+
+class DeviceStatesResource(ResourceClient):
+    """`client.device_states`."""
+
+    async def get(self, device: str) -> DeviceState:
+        """Get the state of any device: `get("PJSIP/2001")`."""
+        return await self._call(GET_DEVICE_STATE, device)
 
 
 _ID = "/channels/{channelId}"

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from ari_app.call.signals import ConsultRequested
 from ari_app.call.states import State
 from ari_app.errors import LineError
-from ari_app.line.asterisk.ari.resources import ORIGINATE_WITH_ID
+from ari_app.line.asterisk.ari.resources import GET_DEVICE_STATE, ORIGINATE_WITH_ID
 from ari_app.line.asterisk.channels import told_to_callee
 from ari_app.line.interface import Ended, LineEvent, Placing, Result
+from ari_app.line.numbers import number_pattern
 from tests.unit.call.fake_ari import status
 from tests.unit.call.stage import Stage
 
@@ -96,6 +98,47 @@ async def test_the_target_of_a_transfer_has_one_of_its_own() -> None:
         assert request.parameters["endpoint"] == "Local/+493023125002@internal"
         assert request.parameters["variables"] == told_to_callee(session.session_id)
         assert request.ids == (session.target_id,)
+
+
+@pytest.mark.parametrize(
+    ("state", "why"),
+    [
+        *((state, "busy") for state in ("INUSE", "BUSY", "RINGING", "RINGINUSE", "ONHOLD")),
+        ("UNAVAILABLE", "unreachable"),
+        *((state, None) for state in ("NOT_INUSE", "UNKNOWN", "INVALID", "")),
+    ],
+)
+async def test_a_target_that_is_not_free_is_not_called(state: str, why: str | None) -> None:
+    async with Stage() as stage:
+        use(stage, transfer_state="PJSIP/{number}")
+        if state:  # otherwise Asterisk does not have the module for it
+            stage.asterisk.devices["PJSIP/2001"] = state
+        stage.with_policy(target_pattern=number_pattern("[0-9]{4}"))
+        session = await stage.talk()
+        to = {"to": "2001", "mode": "attended"}
+        stage.agent().handler.tool_call("transfer_call", "1", to, True)
+        await asyncio.sleep(1)
+        assert len(stage.asterisk.requests(ORIGINATE_WITH_ID)) == (why is None)
+        assert session.state is (State.CONSULTING if why is None else State.TALKING)
+        assert session.record.legs[-1].result == why
+        if why is not None:
+            ((_, text, is_error),) = stage.agent().results
+            assert is_error and f"({why})" in text
+
+
+async def test_a_caller_who_leaves_while_a_target_s_state_is_asked_for_lets_nothing_ring() -> None:
+    async with Stage() as stage:
+        use(stage, transfer_state="PJSIP/{number}")
+        session = await stage.talk()
+        known = asyncio.Event()
+        stage.asterisk.before[GET_DEVICE_STATE] = known.wait
+        session.post(ConsultRequested("+493023125002"))
+        await stage.settle()
+        stage.asterisk.hang_up(session.call_id)
+        await stage.settle()
+        known.set()
+        await session.ended.wait()
+        assert not stage.asterisk.requests(ORIGINATE_WITH_ID)
 
 
 async def test_of_one_who_cannot_be_called_the_setting_is_told() -> None:

@@ -16,6 +16,7 @@ from ari_app.line.asterisk.ari.models import (
     AsteriskInfo,
     Bridge,
     Channel,
+    DeviceState,
     Endpoint,
     Module,
     RTPstat,
@@ -256,6 +257,13 @@ CASES = [
         lambda c: c.bridges.remove_channel("b", "1"),
         "POST /bridges/{bridgeId}/removeChannel",
         body={"channel": "1"},
+    ),
+    Case(
+        lambda c: c.device_states.get("PJSIP/2001"),
+        "GET /deviceStates/{deviceName}",
+        path="/deviceStates/PJSIP%2F2001",
+        answer={"name": "PJSIP/2001", "state": "NOT_INUSE"},
+        reads=DeviceState,
     ),
     Case(
         lambda c: c.endpoints.get("PJSIP", "my trunk"),

@@ -191,6 +191,8 @@ class Call:
         self.ended = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._was_answered = False
+        # It still rings at whom the caller has passed the call on to.
+        self._rings_on = False
         self._lost_at = 0.0
         self._asked: asyncio.Future[str | None] | None = None
         self._timers: dict[Timer, asyncio.TimerHandle] = {}
@@ -478,7 +480,11 @@ class Call:
 
     def _caller_replaced(self, there: bool) -> None:
         self.context.mark()
-        self.context.say(Noted("the caller has passed the call on to somebody else"))
+        if there and self._rings_on:
+            self.context.say(Noted("whom the caller has passed the call on to has answered"))
+        else:
+            self.context.say(Noted("the caller has passed the call on to somebody else"))
+        self._rings_on = not there
         if there:
             # They have heard nothing of what was announced.
             self._announce_later()

@@ -172,7 +172,8 @@ class CallerReplaced:
     """The caller's telephone has passed the call on: somebody else is on the line from now on.
 
     Attributes:
-        there: They are; otherwise their telephone still rings.
+        there: They are; otherwise their telephone still rings, as `PhoneHeld` has told before, and
+            this is told again once they have answered.
     """
 
     there: bool

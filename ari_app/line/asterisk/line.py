@@ -178,7 +178,7 @@ class LineCheckpoint:
     Attributes:
         format: Asterisk's name of its audio format.
         caller_id, ring_seconds: How it was placed; None: it came in.
-        trunk, entered, rang, screening, wanted, handed_over: As in `AsteriskLine`.
+        trunk, entered, rang, rings_on, screening, wanted, handed_over: As in `AsteriskLine`.
         bridge: The bridge has been made.
         target: The target of a transfer that is under way.
         targets: How many targets there have been.
@@ -194,6 +194,7 @@ class LineCheckpoint:
     ring_seconds: float = 0.0
     entered: bool = False
     rang: bool = False
+    rings_on: bool = False
     screening: bool = False
     wanted: bool = False
     handed_over: bool = False
@@ -257,7 +258,8 @@ class AsteriskLine:
         self._placing_task: asyncio.Task[None] | None = None
         self._telling_session: asyncio.Task[None] | None = None
         self._there = not self.placed
-        self._phone_holds = False
+        # Whom the caller has passed the call on to has not answered yet.
+        self._phone_holds = self._rings_on = False
         self._rang = self._entered = self._screening = False
         self._bridge_made = self._handed_over = False
         self._channel = CallerChannel(self._ari, channel_id)
@@ -318,6 +320,7 @@ class AsteriskLine:
         self._adopted = self._there = self._rang_here = True
         self._entered, self._rang, self._screening = was.entered, was.rang, was.screening
         self._wanted, self._handed_over = was.wanted, was.handed_over
+        self._rings_on = was.rings_on
         self._media.leaving = was.handed_over
         if was.bridge:
             self._bridge_is_made()
@@ -344,6 +347,7 @@ class AsteriskLine:
             ring_seconds=0.0 if placing is None else placing.ring_seconds,
             entered=self._entered,
             rang=self._rang,
+            rings_on=self._rings_on,
             screening=self._screening,
             wanted=self._wanted,
             handed_over=self._handed_over,
@@ -590,8 +594,10 @@ class AsteriskLine:
         if channel_id == self.id:
             self.id = by
             self._tell_session()
-            # The phone before may have held us, and does not tell that this is over.
-            self.held_by_phone(False)
+            # The phone before may have held us, and does not tell that this is over. While the one
+            # that is called now rings nobody hears us, and what comes from there is its ringing.
+            self.held_by_phone(not there)
+            self._rings_on = not there
             if self._channel.replaced(by):
                 self.music()
             told: LineEvent = CallerReplaced(there)
@@ -627,6 +633,10 @@ class AsteriskLine:
 
     def is_up(self) -> None:
         """Handle the caller's channel being up."""
+        if self._rings_on:
+            self._rings_on = False
+            self.held_by_phone(False)
+            self._tell_call(CallerReplaced(True))
         if not self.answered:
             self.answered = True
             if self._wanted:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 
 import numpy as np
+import orjson
 import pytest
 
 from ari_app.audio.sound_file import SoundFile
 from ari_app.call.plan import Announcement
 from ari_app.call.signals import ConsultRequested, HoldRequested
 from ari_app.call.states import State
+from ari_app.line.asterisk.ari.events import parse_event
 from ari_app.line.asterisk.ari.resources import SET_VARIABLE, START_MOH
 from ari_app.line.interface import Outcome, Status
 from tests.unit.call.fake_ari import Landed
@@ -41,6 +43,30 @@ async def test_whom_the_caller_passes_the_call_on_to_speaks_with_the_same_agent(
     await session.ended.wait()
     assert session.outcome == Outcome(Status.COMPLETED, "caller_hung_up")
     assert stage.left_behind() == []
+
+
+async def test_who_is_passed_on_to_is_told_once_they_answer() -> None:
+    announced = SoundFile(np.full(4000, 777, "<i2").tobytes(), 8000)
+    async with Stage(announcements={Announcement.LISTENING: announced}) as stage:
+        session = await stage.talk()
+        await asyncio.sleep(1)
+        stage.asterisk.pass_on(session.call_id, AFTER, up=False)
+        await stage.settle()
+        while_it_rings = session.call.sound.muted
+        await asyncio.sleep(1)
+        assert np.count_nonzero(sound(stage.media(session)) == 777) == 4000
+        assert all(way == "context" for way, _ in stage.agent().told if way != "activity")
+        up = {**stage.asterisk.world.channels[AFTER].to_json(), "state": "Up"}
+        answer = parse_event(orjson.dumps({"type": "ChannelStateChange", "channel": up}))
+        for _ in range(2):
+            stage.gateway.handle(answer)
+        await asyncio.sleep(1)
+        assert (while_it_rings, session.call.sound.muted) == (True, False)
+        assert np.count_nonzero(sound(stage.media(session)) == 777) == 8000
+        asked = [text for way, text in stage.agent().told if way == "text"]
+        assert len(asked) == 1 and "another person" in asked[0]
+        stage.asterisk.hang_up(AFTER)
+        await session.ended.wait()
 
 
 async def test_they_are_told_what_the_caller_was_told() -> None:

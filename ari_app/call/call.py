@@ -701,6 +701,7 @@ class Call:
                 self.context.spawn(self._listen_to_greeting())
             case CallTarget(target):
                 self._target = self._add_leg(target)
+                self.context.say(Noted("the target of a transfer is called"))
                 line.consult(target, self.services.policy.consult_ring_seconds)
             case DropTarget():
                 line.drop_target()
@@ -746,6 +747,8 @@ class Call:
             self._set_muted()
         if before is State.BRIEFING and state is State.TALKING:
             self.side.briefs_no_more()
+        if state is State.HANDED_OVER:
+            context.say(Noted("the caller goes on without the agent"))
         if state is State.RECOVERING and self.side.was_there:
             self._lost_at = now
             context.log.warning("agent_lost", conversation=record.conversation_id)
@@ -845,8 +848,11 @@ class Call:
         self.context.say(KeysPressed(for_record(digits, sensitive=sensitive)))
 
     def _tell_target(self, lost: str | None) -> None:
-        if lost is not None:
+        if lost is None:
+            self.context.say(Noted("the target hears the agent"))
+        else:
             self._leg_ended(self._target, lost)
+            self.context.say(Noted(f"the transfer has come to nothing: {why_lost(lost)}"))
         if self._asked is not None and not self._asked.done():
             self._asked.set_result(lost)
         # Nobody waits for an answer: the transfer was asked for from outside, or the target was

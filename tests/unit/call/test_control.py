@@ -306,9 +306,13 @@ async def test_who_is_asked_to_take_a_call_may_say_no(declines: bool) -> None:
             await flows(line, 0.4)
             assert home.record.state == State.BRIEFING, "what it is saying is heard first"
         await flows(line, 2.5)
+        notes = [line.text for line in home.record.transcript if line.who == "note"][1:]
+        assert notes[:2] == ["the target of a transfer is called", "the target hears the agent"]
         if not declines:
             assert home.record.state == State.HANDED_OVER
+            assert notes[2:] == ["the caller goes on without the agent"]
             return
+        assert notes[2:] == ["the transfer has come to nothing: the target does not want the call"]
         assert home.record.state == State.TALKING
         assert home.agent.results == [
             ("1", "The target is gone; the caller hears you again.", False)

@@ -805,6 +805,7 @@ async def test_a_call_is_taken_over_from_the_page(asterisk: LabAsterisk) -> None
         settings = {
             "take_over_endpoint": f"PJSIP/lab/sip:{{number}}@127.0.0.1:{desk.address.port}",
             "take_over_pattern": "[0-9]{4}",
+            "transfer_endpoint": f"PJSIP/lab/sip:{{number}}@127.0.0.1:{desk.address.port}",
         }
         async with (
             bench(asterisk, api_key=KEY, **settings) as b,
@@ -842,6 +843,11 @@ async def test_a_call_is_taken_over_from_the_page(asterisk: LabAsterisk) -> None
             told = [m["text"] for m in agent.messages if m.get("type") == "contextual_update"]
             assert told[0] == "He has paid."
             assert "A colleague of yours" in str(told[1])
+            await page.get_by_label("Transfer to").fill("+4930200")
+            await page.get_by_label("How").select_option("attended")
+            await page.get_by_role("button", name="Transfer", exact=True).click()
+            await page.get_by_role("button", name="Call the transfer off").click()
+            await said.get_by_text("somebody else has called it off").wait_for()
             await call.hang_up()
 
 

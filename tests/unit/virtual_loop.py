@@ -112,7 +112,8 @@ class _JumpingSelector(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is not None and timeout <= 0:
-            return super().select(0)
+            # A thread has put its callback among those that are due; its byte can wait.
+            return []
         ready = super().select(None if self._loop.waits_for_threads else 0)
         if not ready:
             if timeout is None:

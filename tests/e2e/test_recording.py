@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
@@ -13,8 +15,8 @@ import numpy.typing as npt
 import pytest
 import soundfile
 
+from ari_app.call.sound import CallSound
 from lab.asterisk import LabAsterisk
-from lab.softphone import Call
 from lab.softphone.sounds import babble
 from tests.e2e.harness import Bench, bench, book
 from tests.waiting import until
@@ -23,7 +25,9 @@ pytestmark = pytest.mark.e2e
 
 RATE_HZ = 8000
 LOUD = -35.0
-ALIGNED = RATE_HZ * 20 // 1000
+# That it is a frame at most, whatever a phone's clock does, is proven in virtual time. Here the
+# machine itself may let everybody wait, and what was late once stays so for a while.
+IN_TIME = RATE_HZ // 10
 FORMATS = {"user_input": "pcm_8000", "agent_output": "pcm_8000"}
 FIRST, SECRET, LAST = (babble(1500, -18, seed=seed) for seed in (11, 12, 13))
 
@@ -45,20 +49,49 @@ def place(side: Samples, said: Samples) -> tuple[int, float]:
     return at, float((there * said).sum() / power) if power else 0.0
 
 
-def place_all(side: Samples, said: Samples) -> tuple[int, float]:
-    """Where something begins, and how well three of four pieces of it are heard at least.
+def pieces(said: Samples) -> Iterator[tuple[int, Samples]]:
+    """Fifths of a second in which something is heard, and where each begins.
 
     On a machine that is short of time there are holes of some hundredths of a second, as there are
-    for who listens; the pieces between them are whole all the same.
+    for who listens; what lies between them is whole all the same.
     """
     size = RATE_HZ // 5
-    found = [
-        (at - start, alike)
-        for start in range(0, len(said), size)
-        if np.abs(piece := said[start : start + size]).max() > 500
-        for at, alike in [place(side, piece)]
-    ]
-    return found[0][0], sorted(alike for _, alike in found)[len(found) // 4]
+    for start in range(0, len(said), size):
+        if np.abs(piece := said[start : start + size]).max() > 500:
+            yield start, piece
+
+
+def three_of_four(alike: list[float]) -> float:
+    """How well three of four pieces are heard at least."""
+    return sorted(alike)[len(alike) // 4]
+
+
+@dataclass
+class Arrivals:
+    """What a caller said, as the service got it."""
+
+    pcm: bytes = b""
+    at: list[tuple[int, float]] = field(default_factory=list)
+
+    def when(self, sample: int) -> float:
+        """When a sample was said: what comes at once, with its last one, was said before."""
+        there, at = next((there, at) for there, at in self.at if there > sample)
+        return at - (there - sample) / RATE_HZ
+
+
+@pytest.fixture
+def arrivals(monkeypatch: pytest.MonkeyPatch) -> Arrivals:
+    """What callers say."""
+    noted = Arrivals()
+    hear = CallSound.heard
+
+    def note(self: CallSound, pcm: bytes) -> None:
+        noted.pcm += pcm
+        noted.at.append((len(noted.pcm) // 2, time.monotonic()))
+        hear(self, pcm)
+
+    monkeypatch.setattr(CallSound, "heard", note)
+    return noted
 
 
 @pytest.fixture
@@ -71,14 +104,6 @@ def address(b: Bench) -> str:
     return "http://{}:{}".format(*b.bridge.api_address)
 
 
-async def said_at(call: Call, pcm: bytes, began: float) -> int:
-    """Say something; when its first sample was said, in samples since `began`."""
-    utterance = await call.play(pcm)
-    assert utterance.started_at is not None
-    # A packet leaves when its 20 ms have been said.
-    return round((utterance.started_at - 0.02 - began) * RATE_HZ)
-
-
 def files(folder: Path) -> list[str]:
     return [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
 
@@ -87,6 +112,7 @@ def files(folder: Path) -> list[str]:
 async def test_what_was_said_is_in_the_recording_and_when(
     asterisk: LabAsterisk,
     spoken: list[bytes],
+    arrivals: Arrivals,
     http: aiohttp.ClientSession,
     tmp_path: Path,
     kind: str,
@@ -109,18 +135,18 @@ async def test_what_was_said_is_in_the_recording_and_when(
         assert heard_at is not None and session.sound.recorder is not None
         began = session.sound.recorder._file.started_at
         await until(lambda: session.sound.playout.idle)
-        greeting = len(spoken)
+        greeted = samples(b"".join(spoken))
 
         recording = f"{address(b)}/sessions/{session.session_id}/recording"
-        first = await said_at(call, FIRST, began)
+        await call.play(FIRST)
         await asyncio.sleep(0.3)
         async with http.post(recording, json={"on": False}) as response:
             assert response.status == 200
-        await said_at(call, SECRET, began)
+        await call.play(SECRET)
         await asyncio.sleep(0.3)
         async with http.post(recording, json={"on": True}) as response:
             assert response.status == 200
-        last = await said_at(call, LAST, began)
+        await call.play(LAST)
         kept = f"{address(b)}/calls/{session.session_id}/recording"
         async with http.get(kept) as response:
             assert response.status == 409
@@ -152,21 +178,23 @@ async def test_what_was_said_is_in_the_recording_and_when(
     assert (part["format"], part["complete"], part["bytes"]) == (kind, True, len(sound))
     clear = 0.97 if kind == "flac" else 0.85
 
-    at, alike = place_all(caller, samples(FIRST))
-    late = at - first
-    assert alike > clear
-    assert abs(late) <= ALIGNED
-    at, alike = place_all(caller, samples(LAST))
-    assert alike > clear
-    assert abs(at - last - late) <= ALIGNED
+    came = samples(arrivals.pcm)
+    for said in (FIRST, LAST):
+        late, alike = [], []
+        for _, piece in pieces(samples(said)):
+            at, how = place(caller, piece)
+            late.append(at - (arrivals.when(place(came, piece)[0]) - began) * RATE_HZ)
+            alike.append(how)
+        assert three_of_four(alike) > clear
+        assert abs(np.median(late)) <= IN_TIME
     # Two of these voices are alike by a third.
     assert place(caller, samples(SECRET))[1] < 0.6, "it is not on the disk"
     since, until_ = (round(each * RATE_HZ) for each in part["pauses"][0])
     assert not np.abs(pcm[since + RATE_HZ // 50 : until_ - RATE_HZ // 50]).max() > 64
 
-    said = samples(b"".join(spoken[:greeting]))
-    at, alike = place_all(agent, said)
-    assert alike > clear
+    found = [(start, *place(agent, each)) for start, each in pieces(greeted)]
+    assert three_of_four([how for _, _, how in found]) > clear
+    at = found[0][1] - found[0][0]
     phone_heard = round((heard_at - began) * RATE_HZ)
     # Asterisk hands it on with its next tick.
-    assert 0 <= phone_heard - at <= 2 * ALIGNED
+    assert 0 <= phone_heard - at <= IN_TIME

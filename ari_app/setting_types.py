@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo
 
-from ari_app.line.asterisk.dialplan import check_device, check_endpoint
+from ari_app.line.asterisk.dial_string import check_device, check_endpoint
 from ari_app.line.numbers import check_number, number_pattern
 from ari_app.process.addresses import (
     OWN_HEADERS,

@@ -29,7 +29,8 @@ from ari_app.control.planner import Wish
 from ari_app.json_text import NotJson, read_json
 from ari_app.line.asterisk.ari.errors import AriMalformed
 from ari_app.line.asterisk.ari.events import EVENTS, UnknownEvent, parse_event
-from ari_app.line.asterisk.dialplan import dial_string, parse_arguments
+from ari_app.line.asterisk.dial_string import dial_string
+from ari_app.line.asterisk.dialplan import parse_arguments
 from ari_app.line.dialer.api import DialerApi, DialerError, DialerOptions, read_answer
 from ari_app.line.dialer.protocol import read_text
 from ari_app.line.dialer.sound import CODINGS, Inflow

@@ -19,7 +19,6 @@ from urllib.parse import quote, unquote
 from ari_app.line import arguments
 from ari_app.line.arguments import OwnArguments, seconds
 from ari_app.line.interface import AS_SET, CallLimits
-from ari_app.line.numbers import SAFE_NUMBER
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z")
 _MAX_WAIT_SECONDS = 3600.0
@@ -169,71 +168,3 @@ _WORD: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 def word(text: str) -> str:
     """Return a name or a reason as the value of a variable; empty when it is no word."""
     return text if _WORD.fullmatch(text) else ""
-
-
-_PLACE: Final = "{number}"
-
-
-_ENDPOINT: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*/[A-Za-z0-9+*._:;=@/{}-]+")
-_DEVICE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*[/:][A-Za-z0-9+*._:;=@/{}-]+")
-
-
-_MAX_TEMPLATE: Final = 200
-
-
-def check_endpoint(template: str) -> str:
-    """Check how numbers are dialled, such as `PJSIP/{number}@trunk`.
-
-    Returns:
-        The template.
-
-    Raises:
-        ValueError: It has not exactly one `{number}`, or is not of the form technology/resource.
-    """
-    return _check(template, _ENDPOINT, "technology/resource, such as PJSIP/{number}@trunk")
-
-
-def check_device(template: str) -> str:
-    """Check how the device of a number is called, such as `PJSIP/{number}`.
-
-    Returns:
-        The template.
-
-    Raises:
-        ValueError: It has not exactly one `{number}`, or cannot be the name of a device.
-    """
-    return _check(template, _DEVICE, "the name of a device, such as PJSIP/{number}")
-
-
-def _check(template: str, shape: re.Pattern[str], what: str) -> str:
-    if len(template) > _MAX_TEMPLATE:
-        raise ValueError(f"must not be longer than {_MAX_TEMPLATE} characters")
-    if template.count(_PLACE) != 1:
-        raise ValueError(f"must have {_PLACE} in it exactly once: {what}")
-    if not shape.fullmatch(template) or set("{}") & set(template.replace(_PLACE, "")):
-        raise ValueError(f"must be {what}")
-    return template
-
-
-def dial_string(template: str, number: str) -> str:
-    """Put a checked number into its place.
-
-    Raises:
-        ValueError: The template or the number has not been checked.
-    """
-    return _fill(check_endpoint(template), number)
-
-
-def device_name(template: str, number: str) -> str:
-    """Put a checked number into its place.
-
-    Raises:
-        ValueError: The template or the number has not been checked.
-    """
-    return _fill(check_device(template), number)
-
-
-def _fill(template: str, number: str) -> str:
-    if not SAFE_NUMBER.fullmatch(number):
-        raise ValueError("The number has characters in it that cannot be dialled.")
-    return template.replace(_PLACE, number)

@@ -41,7 +41,7 @@ from ari_app.line.asterisk.channels import (
     session_variables,
     told_to_callee,
 )
-from ari_app.line.asterisk.dialplan import device_name, dial_string
+from ari_app.line.asterisk.dial_string import device_name, dial_string
 from ari_app.line.asterisk.media import MakeMedia, choose_line_format
 from ari_app.line.asterisk.media_channel import MediaChannel, MediaOwner
 from ari_app.line.asterisk.names import (

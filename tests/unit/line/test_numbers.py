@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ari_app.line.asterisk.dialplan import check_device, check_endpoint, device_name, dial_string
+from ari_app.line.asterisk.dial_string import check_device, check_endpoint, device_name, dial_string
 from ari_app.line.numbers import check_caller, check_number, check_target, number_pattern
 from ari_app.patterns import LinearPattern
 

@@ -70,6 +70,7 @@ async def test_the_route_and_the_trunk_are_told_what_the_request_says() -> None:
             "__AGENT_SESSION_ID": "lead-4711",
             "__TRUNK": "b",
             "PJSIP_HEADER(add,X-Campaign)": "spring, 2",
+            "FORWARD_CONTEXT": "no-forwarding",
         }
         stage.asterisk.hang_up(line.id)
 

@@ -27,6 +27,9 @@ TRANSFERRED: Final = Outcome(Status.COMPLETED, "transferred")
 CALL_ENDED: Final = "call_ended"
 """Why a supervisor's phone rings no more: there is nobody to speak with."""
 
+AGENT_LOST: Final = "agent_lost"
+"""Why the target of a transfer rings no more: whoever wanted to speak with it is gone."""
+
 
 @dataclass(slots=True)
 class Course:

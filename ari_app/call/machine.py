@@ -36,7 +36,7 @@ from collections.abc import Iterator
 
 from ari_app.call import taking_over
 from ari_app.call.amd import OnMachine
-from ari_app.call.course import TRANSFERRED, Course
+from ari_app.call.course import AGENT_LOST, TRANSFERRED, Course
 from ari_app.call.signals import (
     AgentClosed,
     AgentEnding,
@@ -280,7 +280,7 @@ def _recover(course: Course, event: AgentLost) -> Iterator[Effect]:
     if consulted:
         yield CancelTimer(Timer.CONSULT)
         yield DropTarget()
-        yield TellTarget(event.outcome.reason)
+        yield TellTarget(AGENT_LOST)
     yield SetTimer(Timer.RECONNECT)
     if not course.music:
         yield SetTimer(Timer.COVER)

@@ -14,6 +14,7 @@ from typing import Final
 import structlog
 
 from ari_app.call.context import CallContext
+from ari_app.call.course import AGENT_LOST
 from ari_app.call.plan import CallPolicy
 from ari_app.call.states import State
 from ari_app.call.taking_over import GIVEN_UP
@@ -102,6 +103,7 @@ _WHY_LOST: Final = MappingProxyType(
         DECLINED: "the target does not want the call",
         "hung_up": "the target has hung up",
         GIVEN_UP: "somebody else has called it off",
+        AGENT_LOST: "the agent was lost before it was answered",
     }
 )
 

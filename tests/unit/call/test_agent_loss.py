@@ -271,7 +271,15 @@ async def test_a_tool_that_runs_on_is_answered_to_nobody(stage: Stage) -> None:
     second.says(100)
     await stage.until(session, State.TALKING)
     assert first.results == second.results == []
-    assert [line.who for line in session.transcript] == ["note", "tool", "note"]
+    why = "the agent was lost before it was answered"
+    assert [line.text for line in session.transcript] == [
+        "the target of a transfer is called",
+        f"the transfer has come to nothing: {why}",
+        "the agent was lost",
+        f"transfer_call: The call was not transferred: {why}. The caller hears you again.",
+        "the agent is back",
+    ]
+    assert session.record.legs[-1].result == "agent_lost"
 
 
 async def test_a_new_agent_is_told_what_came_of_a_transfer_that_the_lost_one_asked_for(

@@ -113,7 +113,7 @@ def test_a_consultation_is_given_up() -> None:
     assert effects == [
         CancelTimer(Timer.CONSULT),
         DropTarget(),
-        TellTarget("lost"),
+        TellTarget("agent_lost"),
         SetTimer(Timer.RECONNECT),
         ReplaceAgent(heard=True),
     ]

@@ -217,7 +217,7 @@ def judge_modules(running: Iterable[str], without: frozenset[str] = frozenset())
             about=f"module {name}",
         )
         for name, use in USEFUL.items()
-        if name not in there
+        if name not in there | without
     ]
     if there.isdisjoint(TIMING):
         findings.append(

@@ -13,6 +13,7 @@ from ari_app.checks.agent import check_agent_key
 from ari_app.checks.all import check_all
 from ari_app.checks.asterisk import (
     OF_AUDIOSOCKET,
+    OF_STATES,
     REQUIRED,
     TIMING,
     USEFUL,
@@ -216,7 +217,8 @@ async def test_a_module_is_missing(asterisk: FakeAsterisk, make: Make, name: str
         del asterisk.modules[name]
     else:
         asterisk.modules[name] = "Not Running"
-    _, finding = await check_asterisk(FakeClient(asterisk), make())
+    settings = make(transfer_state="PJSIP/{number}")
+    _, finding = await check_asterisk(FakeClient(asterisk), settings)
     assert says(
         finding,
         Verdict.FAILED if name in REQUIRED else Verdict.WARNING,
@@ -229,12 +231,22 @@ async def test_a_module_is_missing(asterisk: FakeAsterisk, make: Make, name: str
 
 async def test_each_missing_module_is_named(asterisk: FakeAsterisk, make: Make) -> None:
     asterisk.modules.clear()
-    _, *findings = await check_asterisk(FakeClient(asterisk), make())
+    settings = make(transfer_state="PJSIP/{number}")
+    _, *findings = await check_asterisk(FakeClient(asterisk), settings)
     failures = [finding for finding in findings if finding.verdict is Verdict.FAILED]
     for name, finding in zip(REQUIRED, failures, strict=True):
         assert name in finding.detail
     assert len(findings) == len(REQUIRED) + len(USEFUL) + 1
     assert says(findings[-1], Verdict.WARNING, "no source of timing", TIMING[0])
+
+
+async def test_a_module_that_no_setting_asks_for_may_be_missing(
+    asterisk: FakeAsterisk, make: Make
+) -> None:
+    for name in OF_STATES:
+        del asterisk.modules[name]
+    _, finding = await check_asterisk(FakeClient(asterisk), make())
+    assert finding.verdict is Verdict.OK
 
 
 async def test_modules_that_cannot_be_looked_at(asterisk: FakeAsterisk, make: Make) -> None:

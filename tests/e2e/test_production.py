@@ -209,7 +209,7 @@ async def test_the_caller_hangs_up_on_the_agent(box: LabAsterisk) -> None:
         await call.wait_for_sound(LOUD, since=0)
         await call.hang_up()
         await b.all_gone()
-        assert await record(box, session.call_id) == "|||"
+        assert await record(box, session.call_id) == f"||{session.session_id}|"
 
 
 @pytest.mark.parametrize("to", ["1001", "support", "00490900"])

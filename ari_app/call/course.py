@@ -25,8 +25,8 @@ from ari_app.line.interface import Outcome, Status
 TRANSFERRED: Final = Outcome(Status.COMPLETED, "transferred")
 """How a call ends whose caller speaks with the target of a transfer."""
 CALL_ENDED: Final = "call_ended"
-"""Why a supervisor's phone rings no more: there is nobody to speak with."""
-
+"""Why the phone of a supervisor, or of a transfer's target, rings no more: there is nobody to speak
+with."""
 AGENT_LOST: Final = "agent_lost"
 """Why the target of a transfer rings no more: whoever wanted to speak with it is gone."""
 

@@ -15,7 +15,8 @@ from typing import Any, Final
 
 from ari_app.line.interface import CallLimits
 
-_WORD: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+WORD: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+"""A name, or a reason."""
 _A_WORD: Final = "letters, digits and _ . : -, 128 at most"
 _NUMBER: Final = re.compile(r"[0-9]{1,5}(\.[0-9]{1,3})?")
 _MAX_TEXT: Final = 4096
@@ -32,7 +33,7 @@ def seconds(value: str, most: float) -> float | None:
 
 
 def _word(value: str) -> str | None:
-    return value if _WORD.fullmatch(value) else None
+    return value if WORD.fullmatch(value) else None
 
 
 def _text(value: str) -> str | None:

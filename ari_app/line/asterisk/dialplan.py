@@ -162,9 +162,6 @@ def read_moved(args: Sequence[str]) -> tuple[list[str], bool] | None:
     return [unquote(each) for each in args[1:]], args[0] == _MOVED
 
 
-_WORD: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
-
-
 def word(text: str) -> str:
     """Return a name or a reason as the value of a variable; empty when it is no word."""
-    return text if _WORD.fullmatch(text) else ""
+    return text if arguments.WORD.fullmatch(text) else ""
